@@ -1,0 +1,1 @@
+"""The demonstration: a real PostgreSQL server replicated through kill after kill."""
