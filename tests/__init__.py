@@ -1,0 +1,1 @@
+"""The tests of cdcrep: unit, golden, properties, contract, integration, crash; `servers` holds their fixtures."""
