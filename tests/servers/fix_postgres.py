@@ -85,12 +85,13 @@ class SharedServers:
         with warnings.catch_warnings():
             # Not ours to mend: the container library's own dependencies.
             warnings.simplefilter("ignore")
-            import docker
+            from docker.client import from_env
+            from docker.errors import DockerException
             from testcontainers.postgres import PostgresContainer
 
             try:
-                docker.from_env().ping()
-            except docker.errors.DockerException:
+                from_env().ping()
+            except DockerException:
                 return None
             options = " ".join(f"-c {name}={value}" for name, value in SETTINGS.items())
             container = PostgresContainer(f"postgres:{major}", username="postgres", driver=None)
