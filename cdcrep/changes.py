@@ -54,11 +54,13 @@ class Changes:
 class Batch:
     """Whole source transactions in commit order up to `position`; an empty batch is a heartbeat.
 
-    The changes of one table keep their order; the order between tables is not kept: at `position` it makes no difference.
+    The changes of one table keep their order; the order between tables is not kept: at `position` it makes no
+    difference.
     """
 
     position: Position | None
-    """Where the source stands after these changes; None: a piece of one large transaction that goes on in the next batch."""
+    """Where the source stands after these changes; None: a piece of one large transaction that goes on in the next
+    batch."""
     changes: tuple[Changes, ...] = ()
     """Per table in order; a table stands more than once only where its shape changed in between."""
     transactions: int = 0
@@ -69,6 +71,8 @@ class Batch:
     overlapping: bool = False
     """These transactions may already be contained in rows that were copied later than their commit: rows that are
     missing or newer than expected are no sign of divergence."""
+    skipped: int = 0
+    """Transactions that the source sent again since the batch before, left out because they precede the start."""
 
     @property
     def rows(self) -> int:
@@ -97,6 +101,7 @@ def merge(batches: Sequence[Batch]) -> Batch:
         size=sum(batch.size for batch in batches),
         commit_time=times[-1] if times else None,
         overlapping=any(batch.overlapping for batch in batches),
+        skipped=sum(batch.skipped for batch in batches),
     )
 
 

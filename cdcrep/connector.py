@@ -45,8 +45,12 @@ class Pipeline:
     """Seconds; becomes the statement and lock limits of the target's transactions."""
     heartbeat_seconds: float = 5.0
     """Longest time for which an idle source's progress stays unconfirmed."""
-    max_batch_rows: int = 200_000
-    max_batch_bytes: int = 64 << 20
+    checkpoint_rows: int = 200_000
+    """Most rows between two commits of the position, but for one larger transaction."""
+    max_batch_rows: int = 100_000
+    max_batch_bytes: int = 32 << 20
+    copy_workers: int = 2
+    """Threads, each with a connection to either side, of the first copy."""
 
 
 @dataclass(frozen=True)
@@ -293,12 +297,19 @@ class Sink(Protocol):
         """
         ...
 
+    def release(self, tables: Sequence[TableId]) -> None:
+        """Forget the copies of tables that are no longer replicated; the target's tables stay as they are.
+
+        Without this a table that is taken out of the configuration and put back later would miss what happened between.
+        """
+        ...
+
     def loader(self) -> Loader:
         """Open a connection for one thread of the first copy."""
         ...
 
     def finish(self, tables: Sequence[TableId]) -> None:
-        """Remember that these tables' copies are complete; what is better done after loading (indexes) is done first."""
+        """Remember that these tables' copies are complete; what is better done after loading (indexes) comes first."""
         ...
 
     def apply(self, batch: Batch) -> None:

@@ -32,7 +32,7 @@ class SetupError(CdcrepError):
 
 
 class TransientError(CdcrepError):
-    """Something that may be over in a moment: a lost connection, a deadlock, a full disk. The only error that is retried."""
+    """Something that may be over in a moment: a lost connection, a deadlock, a full disk. Only this is retried."""
 
     exit_code = 4
 

@@ -125,7 +125,7 @@ def _resolve(
     touches: tuple[Codes, Codes, Mask],
     final: Codes,
 ) -> Net:
-    """Fill unchanged cells from earlier changes of the same row; say which stay unknown and where the row was before."""
+    """Fill unchanged cells from earlier changes of the row; say which stay unknown and where the row was before."""
     written, vacated = codes
     parent = _parents(changes.operations, vacated, *touches)
     root = _roots(parent)[final]
@@ -173,7 +173,7 @@ def _roots(parent: Codes) -> Codes:
 
 
 def _last_known(unchanged: Mask, parent: Codes) -> Codes:
-    """Follow parents from unchanged cells to a change that carries the value, or else to the first change of the row."""
+    """Follow parents from unchanged cells to a change that carries the value, or else to the row's first change."""
     here = np.where(unchanged & (parent >= 0), parent, np.arange(len(parent)))
     while True:
         further = here[here]

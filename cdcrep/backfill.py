@@ -1,0 +1,164 @@
+"""The first copy of tables: under one snapshot, in parallel chunks, continued after a crash at any moment.
+
+A table that the checkpoint does not know is copied whole. A copy that was interrupted goes on under another snapshot:
+chunks that are durable stay, what is missing comes from the new snapshot, and the changes between the two snapshots
+are applied on top although some rows show them already (`Batch.overlapping`), which makes every row converge. A table
+without a key cannot converge and is copied again from zero.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from cdcrep.connector import Checkpoint, Chunk, Copied, Loader, Pipeline, Sink, Snapshot, Source
+from cdcrep.errors import ConfigError
+from cdcrep.table import Table, TableId
+
+
+class CopyEvents(Protocol):
+    """What a copy tells while it runs."""
+
+    def note(self, message: str) -> None:
+        """Say what was created."""
+
+    def copy_started(self, tables: Mapping[TableId, tuple[int, int]]) -> None:
+        """Announce tables with the rows and bytes that are still to be copied, both estimates."""
+
+    def copy_progress(self, table: TableId, rows: int, size: int) -> None:
+        """Count the rows and bytes of a chunk that became durable; thread-safe."""
+
+    def copy_finished(self) -> None:
+        """Announce that all tables are complete."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be copied, and from what."""
+
+    copied: Mapping[TableId, Copied]
+    chunks: Sequence[Chunk]
+
+
+class Backfill:
+    """Brings the target to a state from which the stream makes it equal to the source."""
+
+    def __init__(self, source: Source, sink: Sink, pipeline: Pipeline, events: CopyEvents) -> None:
+        self._source, self._sink, self._pipeline, self._events = source, sink, pipeline, events
+        self._stopping = threading.Event()
+        self._loaders: list[Loader] = []
+        self._lock = threading.Lock()
+
+    def run(self, checkpoint: Checkpoint) -> Checkpoint:
+        """Copy what the checkpoint lacks; return the checkpoint to stream from. After `stop` it may be incomplete."""
+        self._say(self._source.set_up())
+        tables = {table.id: table for table in self._source.tables()}
+        if not tables:
+            raise ConfigError("no table is selected", hint="name tables that exist under [tables] include = [...]")
+        self._release(checkpoint, tables)
+        todo = [table for table in tables.values() if not _done(checkpoint, table)]
+        if not todo:
+            return checkpoint
+        self._say(self._sink.prepare([table for table in todo if table.id not in checkpoint.tables]))
+        snapshot = self._source.start() if checkpoint.position is None else self._source.snapshot()
+        try:
+            plan = self._plan(snapshot, todo, checkpoint)
+            position = checkpoint.position or snapshot.position
+            self._sink.register(plan.copied, None if checkpoint.position else position)
+            self._copy(snapshot, plan)
+        finally:
+            snapshot.close()
+        if self._stopping.is_set():
+            return checkpoint
+        self._sink.finish([table.id for table in todo])
+        self._events.copy_finished()
+        known = {table: copied for table, copied in checkpoint.tables.items() if table in tables}
+        finished = {table: replace(copied, done=True) for table, copied in plan.copied.items()}
+        return Checkpoint(position, checkpoint.epoch, {**known, **finished})
+
+    def stop(self) -> None:
+        """End soon; chunks that are not durable yet are rolled back. Thread-safe."""
+        self._stopping.set()
+        with self._lock:
+            for loader in self._loaders:
+                loader.cancel()
+
+    def _release(self, checkpoint: Checkpoint, tables: Mapping[TableId, Table]) -> None:
+        gone = [table for table in checkpoint.tables if table not in tables]
+        if gone:
+            self._sink.release(gone)
+            self._say([f"no longer replicated: {', '.join(map(str, gone))}; the target's tables stay as they are"])
+
+    def _plan(self, snapshot: Snapshot, tables: Sequence[Table], checkpoint: Checkpoint) -> Plan:
+        copied: dict[TableId, Copied] = {}
+        chunks: list[Chunk] = []
+        for table in tables:
+            before = checkpoint.tables.get(table.id)
+            before = before if before and before.chunks else None
+            remaining = list(snapshot.chunks(table, before))
+            afresh = Copied(snapshot.position, snapshot=snapshot.note)
+            if before is None:
+                copied[table.id] = afresh
+                if self._pipeline.on_existing == "keep":
+                    remaining = [replace(chunk, overlapping=True) for chunk in remaining]
+            elif not remaining:
+                copied[table.id] = before
+            elif all(chunk.overlapping for chunk in remaining):
+                copied[table.id] = replace(before, position=snapshot.position, exact=False)
+            else:
+                copied[table.id] = afresh
+            chunks += remaining
+        return Plan(copied, sorted(chunks, key=lambda chunk: chunk.size, reverse=True))
+
+    def _copy(self, snapshot: Snapshot, plan: Plan) -> None:
+        sizes = dict.fromkeys(plan.copied, (0, 0))
+        for chunk in plan.chunks:
+            rows, size = sizes[chunk.table.id]
+            sizes[chunk.table.id] = (rows + chunk.rows, size + chunk.size)
+        self._events.copy_started(sizes)
+        waiting = deque(plan.chunks)
+        failures: list[BaseException] = []
+
+        def work() -> None:
+            try:
+                self._load_chunks(snapshot, waiting, failures)
+            except BaseException as failure:
+                failures.append(failure)
+
+        workers = min(self._pipeline.copy_workers, len(plan.chunks))
+        threads = [threading.Thread(target=work, name=f"cdcrep-copy-{i}", daemon=True) for i in range(workers)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if failures and not self._stopping.is_set():
+            raise failures[0]
+
+    def _load_chunks(self, snapshot: Snapshot, waiting: deque[Chunk], failures: Sequence[BaseException]) -> None:
+        loader = self._sink.loader()
+        with self._lock:
+            self._loaders.append(loader)
+        try:
+            while waiting and not failures and not self._stopping.is_set():
+                try:
+                    chunk = waiting.popleft()
+                except IndexError:
+                    return
+                rows, size = loader.load(chunk, snapshot.read(chunk))
+                self._events.copy_progress(chunk.table.id, rows, size)
+        finally:
+            with self._lock:
+                self._loaders.remove(loader)
+            loader.close()
+
+    def _say(self, messages: Sequence[str]) -> None:
+        for message in messages:
+            self._events.note(message)
+
+
+def _done(checkpoint: Checkpoint, table: Table) -> bool:
+    copied = checkpoint.tables.get(table.id)
+    return copied is not None and copied.done
