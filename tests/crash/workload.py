@@ -1,0 +1,116 @@
+"""Writers that keep changing a source database, with rows by which nothing lost or doubled can hide.
+
+`ledger` has no key and only grows: a change that is applied twice stands there twice, one that is lost leaves a gap.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import threading
+from collections.abc import Iterator
+
+import psycopg
+
+from tests.servers.database import Database
+
+TABLES = ("ledger", "accounts", "counters", "documents", "scratch")
+
+SCHEMA = """
+CREATE TABLE ledger (writer int NOT NULL, seq bigint NOT NULL, note text);
+ALTER TABLE ledger REPLICA IDENTITY FULL;
+CREATE TABLE accounts (id bigint PRIMARY KEY, balance bigint NOT NULL, owner text);
+CREATE TABLE counters (writer int PRIMARY KEY, value bigint NOT NULL);
+CREATE TABLE documents (id bigint PRIMARY KEY, version bigint NOT NULL, body text);
+ALTER TABLE documents ALTER COLUMN body SET STORAGE EXTERNAL;
+CREATE TABLE scratch (id bigint PRIMARY KEY, word text);
+ALTER TABLE scratch REPLICA IDENTITY FULL;
+INSERT INTO accounts SELECT i, 100, 'owner ' || i FROM generate_series(1, 500) i;
+INSERT INTO documents SELECT i, 0, repeat(md5(i::text), 100) FROM generate_series(1, 60) i;
+"""
+
+
+class Writer(threading.Thread):
+    """One connection that commits random transactions until it is told to stop."""
+
+    def __init__(self, database: Database, number: int, seed: int) -> None:
+        super().__init__(name=f"writer-{number}", daemon=True)
+        self._database, self._number = database, number
+        self._random = random.Random(seed * 1000 + number)
+        self._stopping = threading.Event()
+        self.committed = 0
+        self.failure: BaseException | None = None
+
+    def stop(self) -> None:
+        """End after the transaction in hand, and raise what the writer met."""
+        self._stopping.set()
+        self.join(timeout=60)
+        if self.failure is not None:
+            raise self.failure
+
+    def run(self) -> None:
+        """Write; a transaction that loses a deadlock or is told to roll back counts for nothing."""
+        try:
+            with self._database.connect() as connection:
+                connection.execute("SET search_path = public")
+                connection.execute("INSERT INTO counters VALUES (%s, 0)", (self._number,))
+                while not self._stopping.wait(self._random.random() * 0.01):
+                    with contextlib.suppress(psycopg.errors.DeadlockDetected, psycopg.errors.UniqueViolation):
+                        self._transaction(connection)
+        except BaseException as failure:
+            self.failure = failure
+
+    def _transaction(self, connection: psycopg.Connection[tuple[object, ...]]) -> None:
+        rollback = self._random.random() < 0.1
+        with connection.transaction(force_rollback=rollback):
+            for _ in range(self._random.choice((1, 1, 2, 5, 30))):
+                self._change(connection)
+            seq = self.committed + 1
+            connection.execute(
+                "INSERT INTO ledger VALUES (%s, %s, %s)", (self._number, seq, None if seq % 7 else "seven")
+            )
+            connection.execute("UPDATE counters SET value = value + 1 WHERE writer = %s", (self._number,))
+        self.committed += not rollback
+
+    def _change(self, connection: psycopg.Connection[tuple[object, ...]]) -> None:
+        number = self._random.randrange(1, 500)
+        statement, values = self._random.choice(
+            [
+                ("UPDATE accounts SET balance = balance + 1 WHERE id = %s", (number,)),
+                ("UPDATE accounts SET balance = balance - 1, owner = NULL WHERE id %% 97 = %s", (number % 97,)),
+                ("INSERT INTO accounts SELECT max(id) + 1, 1, 'new' FROM accounts", ()),
+                ("DELETE FROM accounts WHERE id = %s", (number,)),
+                ("UPDATE accounts SET id = id + 1000000 WHERE id = %s", (number,)),
+                ("UPDATE documents SET version = version + 1 WHERE id = %s", (number % 60,)),
+                ("UPDATE documents SET id = id + 60 WHERE id = %s", (number % 600,)),
+                ("UPDATE documents SET body = body || 'x' WHERE id = %s", (number % 60,)),
+                ("INSERT INTO scratch VALUES (%s, 'word') ON CONFLICT DO NOTHING", (number,)),
+                ("DELETE FROM scratch WHERE id %% 10 = %s", (number % 10,)),
+            ]
+        )
+        connection.execute(statement.encode(), values or None)
+        if self._random.random() < 0.005:
+            connection.execute("TRUNCATE scratch")
+
+
+@contextlib.contextmanager
+def writing(database: Database, *, writers: int, seed: int) -> Iterator[list[Writer]]:
+    """Keep writers going inside the block."""
+    threads = [Writer(database, number, seed) for number in range(1, writers + 1)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield threads
+    finally:
+        for thread in threads:
+            thread.stop()
+
+
+def assert_gapless(rows: list[tuple[object, ...]], writers: list[Writer]) -> None:
+    """Judge the ledger as it stands in the target: every committed transaction once, none twice, none missing."""
+    for number, writer in enumerate(writers, start=1):
+        seqs = sorted(int(str(row[1])) for row in rows if int(str(row[0])) == number)
+        assert len(seqs) == len(set(seqs)), f"writer {number}: {len(seqs) - len(set(seqs))} transactions are doubled"
+        missing = set(range(1, writer.committed + 1)) - set(seqs)
+        assert not missing, f"writer {number}: {len(missing)} transactions are lost, the first is {min(missing)}"
+        assert len(seqs) == writer.committed, f"writer {number}: transactions that never happened"
