@@ -43,17 +43,14 @@ class Pipeline:
 
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
         """Start `cdcrep run` with the crash points and broken builds that `environment` asks for."""
+        asked = {name: value for name, value in environment.items() if value}
         with self.log.open("ab") as log:
             return subprocess.Popen(
                 [*PROGRAM, "run", str(self.config), *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={
-                    **os.environ,
-                    "CDCREP_RUNTIME_DIR": str(self.config.parent),
-                    **{k: v for k, v in environment.items() if v},
-                },
+                env={**os.environ, "CDCREP_RUNTIME_DIR": str(self.config.parent), **asked},
             )
 
     def kill_at_random(self, rng: random.Random, *, longest: float = 1.5) -> int:
