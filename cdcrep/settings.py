@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, get_args
 
 from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field
 
-from cdcrep.connector import OnExisting
+from cdcrep.connector import OnExisting, Pipeline
 
 NAME_PATTERN: Final = r"[a-z0-9_]{1,63}"
 
@@ -39,9 +39,14 @@ class CheckpointInterval(BaseModel):
 
     model_config = _CLOSED
 
-    rows: int = Field(default=200_000, ge=1, description="Most changes that one commit of the position may cover.")
+    rows: int = Field(
+        default=Pipeline.checkpoint_rows, ge=1, description="Most changes that one commit of the position may cover."
+    )
     seconds: float = Field(
-        default=5.0, gt=0, le=3600, description="Longest time without a commit of the position while there is progress."
+        default=Pipeline.heartbeat_seconds,
+        gt=0,
+        le=3600,
+        description="Longest time without a commit of the position while there is progress.",
     )
 
 
@@ -67,20 +72,26 @@ class Settings(BaseModel):
         default=3, ge=0, description="Failures in a row, without progress between them, after which `run` gives up."
     )
     transaction_timeout: float = Field(
-        default=30.0, gt=0, description="Seconds; the statement and lock limit of the target's transactions."
+        default=Pipeline.transaction_timeout,
+        gt=0,
+        description="Seconds; the statement and lock limit of the target's transactions.",
     )
     checkpoint_interval: Annotated[CheckpointInterval, BeforeValidator(_plain_seconds)] = Field(
         default=CheckpointInterval(),
         description="Most rows and seconds between two commits of the position, or seconds alone as a number. An idle "
         "pipeline commits after every transaction.",
     )
-    max_batch_rows: int = Field(default=200_000, ge=1, description="Most changes held in memory as one batch.")
+    max_batch_rows: int = Field(
+        default=Pipeline.max_batch_rows, ge=1, description="Most changes held in memory as one batch."
+    )
     max_batch_bytes: ByteSize = Field(
-        default=ByteSize(64 << 20),
+        default=ByteSize(Pipeline.max_batch_bytes),
         ge=64 << 10,
         description='Most bytes held in memory as one batch: a number or a text such as "64MiB", at least 64 KiB.',
     )
-    copy_workers: int = Field(default=2, ge=1, le=64, description="Threads that copy rows during the first copy.")
+    copy_workers: int = Field(
+        default=Pipeline.copy_workers, ge=1, le=64, description="Threads that copy rows during the first copy."
+    )
 
 
 def nested_models(model: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
