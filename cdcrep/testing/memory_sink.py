@@ -125,10 +125,12 @@ class MemorySink:
             if book.position != self._position:
                 raise DivergedError(f"the position of pipeline {self.pipeline.name} was moved by somebody else")
             counts = book.counts.copy()
+            reached("sink.before_rows")
             for piece in pieces:
                 for changes in piece.changes:
                     _apply(transaction, changes, overlapping=piece.overlapping)
                     counts[changes.table.id, "applied"] += len(changes)
+            reached("sink.after_rows")
             book = replace(
                 book,
                 position=batch.position,
@@ -139,8 +141,8 @@ class MemorySink:
                 counts=counts,
             )
             transaction.book(self.pipeline.name, book)
-            reached("memory.apply.before-commit")
-        reached("memory.apply.after-commit")
+            reached("sink.before_commit")
+        reached("sink.after_commit")
         self._position = batch.position
         if failure == "after commit":
             raise lost()
@@ -223,7 +225,8 @@ class MemoryLoader:
             transaction.book(
                 self.sink.pipeline.name, replace(book, tables={**book.tables, name: loaded}, counts=counts)
             )
-            reached("memory.load.before-commit")
+            reached("load.before_commit")
+        reached("load.after_commit")
         return len(rows), sum(len(value or "") for row in rows for value in row.values())
 
     def cancel(self) -> None:
