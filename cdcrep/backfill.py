@@ -10,29 +10,13 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 from cdcrep.connector import Checkpoint, Chunk, Copied, Loader, Pipeline, Sink, Snapshot, Source
 from cdcrep.errors import ConfigError
+from cdcrep.events import Events
 from cdcrep.table import Table, TableId
-
-
-class CopyEvents(Protocol):
-    """What a copy tells while it runs."""
-
-    def note(self, message: str) -> None:
-        """Say what was created."""
-
-    def copy_started(self, tables: Mapping[TableId, tuple[int, int]]) -> None:
-        """Announce tables with the rows and bytes that are still to be copied, both estimates."""
-
-    def copy_progress(self, table: TableId, rows: int, size: int) -> None:
-        """Count the rows and bytes of a chunk that became durable; thread-safe."""
-
-    def copy_finished(self) -> None:
-        """Announce that all tables are complete."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +30,18 @@ class Plan:
 class Backfill:
     """Brings the target to a state from which the stream makes it equal to the source."""
 
-    def __init__(self, source: Source, sink: Sink, pipeline: Pipeline, events: CopyEvents) -> None:
+    def __init__(
+        self,
+        source: Source,
+        sink: Sink,
+        pipeline: Pipeline,
+        events: Events,
+        *,
+        on_start: Callable[[], None],
+        on_progress: Callable[[], None],
+    ) -> None:
         self._source, self._sink, self._pipeline, self._events = source, sink, pipeline, events
+        self._on_start, self._on_progress = on_start, on_progress
         self._stopping = threading.Event()
         self._loaders: list[Loader] = []
         self._lock = threading.Lock()
@@ -118,6 +112,7 @@ class Backfill:
         for chunk in plan.chunks:
             rows, size = sizes[chunk.table.id]
             sizes[chunk.table.id] = (rows + chunk.rows, size + chunk.size)
+        self._on_start()
         self._events.copy_started(sizes)
         waiting = deque(plan.chunks)
         failures: list[BaseException] = []
@@ -148,6 +143,7 @@ class Backfill:
                 except IndexError:
                     return
                 rows, size = loader.load(chunk, snapshot.read(chunk))
+                self._on_progress()
                 self._events.copy_progress(chunk.table.id, rows, size)
         finally:
             with self._lock:

@@ -159,7 +159,10 @@ class Source(Protocol):
     (`Options.url` is always there). Constructing does not connect.
     """
 
-    Options: type[BaseModel]
+    @property
+    def Options(self) -> type[BaseModel]:  # noqa: N802 - a class attribute in every implementation
+        """The model of this source's section in the configuration."""
+        ...
 
     def obstacles(self) -> list[Obstacle]:
         """Find everything that stands in the way, all at once, changing nothing."""
@@ -268,7 +271,10 @@ class Sink(Protocol):
     Constructed with `(pipeline, options)` like a source. Constructing does not connect.
     """
 
-    Options: type[BaseModel]
+    @property
+    def Options(self) -> type[BaseModel]:  # noqa: N802 - a class attribute in every implementation
+        """The model of this sink's section in the configuration."""
+        ...
 
     def obstacles(self, tables: Sequence[Table]) -> list[Obstacle]:
         """Find everything that stands in the way of these tables, changing nothing."""

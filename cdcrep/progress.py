@@ -1,4 +1,4 @@
-"""What a running pipeline tells about itself, and the log lines made of it."""
+"""Listeners of a running pipeline: the figures of a first copy, and log lines."""
 
 from __future__ import annotations
 
@@ -6,57 +6,16 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final
 
 import structlog
 
 from cdcrep.errors import CdcrepError
+from cdcrep.events import Events
 from cdcrep.position import Position
 from cdcrep.table import TableId
 
 SECONDS_BETWEEN_LINES: Final = 5.0
-
-
-class Events(Protocol):
-    """Listener of one pipeline. Called from any thread, often; never raises, never waits."""
-
-    def state(self, state: str) -> None:
-        """Learn the state that was entered; a member of `supervise.State`."""
-        ...
-
-    def note(self, message: str) -> None:
-        """Learn of something that was done once: a table created, a slot dropped."""
-        ...
-
-    def copy_started(self, tables: Mapping[TableId, tuple[int, int]]) -> None:
-        """Learn what the first copy still has to carry: table -> estimated rows and bytes; 0 where unknown."""
-        ...
-
-    def copy_progress(self, table: TableId, rows: int, bytes: int) -> None:  # noqa: A002 - the unit is the name
-        """Learn of rows and bytes that are durable in the target *in addition* to those told before."""
-        ...
-
-    def copy_finished(self) -> None:
-        """Learn that every table is complete."""
-        ...
-
-    def applied(
-        self,
-        batch_rows: int,
-        transactions: int,
-        position: Position | None,
-        commit_time: float | None,
-        seconds: float,
-    ) -> None:
-        """Learn of a batch that is durable in the target and of the seconds that applying it took.
-
-        A heartbeat has neither rows nor transactions: the target then equals the source as of now.
-        """
-        ...
-
-    def retry(self, error: CdcrepError, attempt: int, wait_seconds: float) -> None:
-        """Learn of a failure after which everything is opened again in `wait_seconds`."""
-        ...
 
 
 @dataclass
@@ -109,10 +68,10 @@ class Everyone:
         for listener in self._listeners:
             listener.copy_started(tables)
 
-    def copy_progress(self, table: TableId, rows: int, bytes: int) -> None:  # noqa: A002 - the unit is the name
+    def copy_progress(self, table: TableId, rows: int, size: int) -> None:
         """Pass on."""
         for listener in self._listeners:
-            listener.copy_progress(table, rows, bytes)
+            listener.copy_progress(table, rows, size)
 
     def copy_finished(self) -> None:
         """Pass on."""
@@ -120,11 +79,11 @@ class Everyone:
             listener.copy_finished()
 
     def applied(
-        self, batch_rows: int, transactions: int, position: Position | None, commit_time: float | None, seconds: float
+        self, rows: int, transactions: int, position: Position | None, commit_time: float | None, seconds: float
     ) -> None:
         """Pass on."""
         for listener in self._listeners:
-            listener.applied(batch_rows, transactions, position, commit_time, seconds)
+            listener.applied(rows, transactions, position, commit_time, seconds)
 
     def retry(self, error: CdcrepError, attempt: int, wait_seconds: float) -> None:
         """Pass on."""
@@ -157,13 +116,13 @@ class LogLines:
         rows, size = (sum(estimate[i] for estimate in tables.values()) for i in (0, 1))
         self._log.info("copying", tables=len(tables), estimated_rows=rows, estimated_bytes=size)
 
-    def copy_progress(self, table: TableId, rows: int, bytes: int) -> None:  # noqa: A002 - the unit is the name
+    def copy_progress(self, table: TableId, rows: int, size: int) -> None:
         """Log the copy's totals, now and then."""
         with self._lock:
             copy = self._copy
             if copy is None:
                 return
-            copy.add(rows, bytes)
+            copy.add(rows, size)
             if not self._is_time():
                 return
             figures: dict[str, object] = {"table": str(table), "rows": copy.rows, "bytes": copy.bytes}
@@ -181,11 +140,11 @@ class LogLines:
             self._log.info("copied", rows=copy.rows, bytes=copy.bytes, seconds=seconds)
 
     def applied(
-        self, batch_rows: int, transactions: int, position: Position | None, commit_time: float | None, seconds: float
+        self, rows: int, transactions: int, position: Position | None, commit_time: float | None, seconds: float
     ) -> None:
         """Log the sums since the last line, now and then."""
         with self._lock:
-            self._rows += batch_rows
+            self._rows += rows
             self._transactions += transactions
             elapsed = time.monotonic() - self._last_line
             if not self._transactions or not self._is_time():

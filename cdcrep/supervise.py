@@ -11,9 +11,10 @@ from typing import Any, Protocol
 
 import tenacity
 
-from cdcrep.backfill import Backfill, CopyEvents
+from cdcrep.backfill import Backfill
 from cdcrep.connector import Checkpoint, Pipeline, Sink, Source
 from cdcrep.errors import CdcrepError, TransientError
+from cdcrep.events import Events
 from cdcrep.position import Position
 from cdcrep.replicate import Applied, Replication
 
@@ -51,21 +52,6 @@ class Opened(Protocol):
         """Construct a sink."""
 
 
-class Events(CopyEvents, Protocol):
-    """What a running pipeline tells the person or the program that watches it."""
-
-    def state(self, state: str) -> None:
-        """Announce that the state has changed."""
-
-    def applied(
-        self, rows: int, transactions: int, position: Position | None, commit_time: float | None, seconds: float
-    ) -> None:
-        """Count a batch that became durable."""
-
-    def retry(self, error: CdcrepError, attempt: int, wait_seconds: float) -> None:
-        """Announce that a passing failure is going to be retried."""
-
-
 class Supervisor:
     """Runs one pipeline until it is stopped, done, or cannot go on."""
 
@@ -92,7 +78,7 @@ class Supervisor:
         TransientErrors are retried with exponential backoff and jitter until `max_retries` of them have followed each
         other without a batch or chunk becoming durable in between.
         """
-        backoff = tenacity.wait_exponential_jitter(initial=0.25, max=30.0, jitter=0.25)
+        backoff = tenacity.wait_exponential_jitter(multiplier=0.25, max=30.0, jitter=0.25)
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(TransientError),
             stop=lambda _: self._stopping.is_set() or self._failures > self._opened.max_retries,
@@ -163,7 +149,9 @@ class Supervisor:
                 both.callback(sink.close)
 
     def _copy(self, source: Source, sink: Sink, checkpoint: Checkpoint) -> Checkpoint:
-        backfill = Backfill(source, sink, self._opened.pipeline, _Progress(self))
+        backfill = Backfill(
+            source, sink, self._opened.pipeline, self._events, on_start=self._copying, on_progress=self._progressed
+        )
         with self._stoppable(backfill):
             return backfill.run(checkpoint)
 
@@ -190,7 +178,7 @@ class Supervisor:
 
     def _on_applied(self, applied: Applied) -> None:
         batch = applied.batch
-        self.progressed()
+        self._progressed()
         self._figures["rows"] += batch.rows
         self._figures["transactions"] += batch.transactions
         if batch.position is not None:
@@ -200,7 +188,10 @@ class Supervisor:
         self._set_state(State.DEDUPLICATING if batch.skipped else State.STREAMING)
         self._events.applied(batch.rows, batch.transactions, batch.position, batch.commit_time, applied.seconds)
 
-    def progressed(self) -> None:
+    def _copying(self) -> None:
+        self._set_state(State.SNAPSHOTTING)
+
+    def _progressed(self) -> None:
         """Note that something became durable: earlier failures no longer count as consecutive."""
         self._failures = 0
         self._last_progress = time.time()
@@ -223,28 +214,6 @@ class Supervisor:
         if state is not self.state or state is State.STARTING:
             self.state = state
             self._events.state(str(state))
-
-
-class _Progress:
-    """Passes a copy's events on and counts them as progress."""
-
-    def __init__(self, supervisor: Supervisor) -> None:
-        self._supervisor = supervisor
-        self._events = supervisor._events
-
-    def note(self, message: str) -> None:
-        self._events.note(message)
-
-    def copy_started(self, tables: Mapping[Any, tuple[int, int]]) -> None:
-        self._supervisor._set_state(State.SNAPSHOTTING)
-        self._events.copy_started(tables)
-
-    def copy_progress(self, table: Any, rows: int, size: int) -> None:
-        self._supervisor.progressed()
-        self._events.copy_progress(table, rows, size)
-
-    def copy_finished(self) -> None:
-        self._events.copy_finished()
 
 
 def _numbered(state: tenacity.RetryCallState, attempt: int) -> tenacity.RetryCallState:
