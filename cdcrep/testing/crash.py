@@ -4,8 +4,10 @@
 
 `CDCREP_CRASH_AT=name[:n]` is SIGKILL at the n-th arrival at a point (`cdcrep.crashpoint.reached`), the first if no
 number is given. The engine's points are `engine.…`; every sink marks `sink.before_rows`, `sink.after_rows`,
-`sink.before_commit`, `sink.after_commit`, `load.before_commit` and `load.after_commit`. `CDCREP_BROKEN` breaks one of the two rules that exactly-once rests on, for any connector: a crash
-suite that does not notice is worthless.
+`sink.before_commit`, `sink.after_commit`, `load.before_commit` and `load.after_commit`.
+
+`CDCREP_BROKEN` breaks one of the two rules that exactly-once rests on, for any connector: a crash suite that does not
+notice is worthless.
 
 - `split-position`: the position is committed in a transaction of its own, after the rows.
 - `confirm-on-receipt`: the source is told to forget a batch when it is read instead of when it is durable.
