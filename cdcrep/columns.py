@@ -1,0 +1,84 @@
+"""NumPy and Arrow primitives of decoders: numbers and slices at many places of one buffer, without Python per value.
+
+A decoder keeps one array of positions with an entry per row and moves it over the rows' columns: each step reads a
+number for all rows at once (`integers`), or turns all rows' slices into one Arrow column (`gather`).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from cdcrep.errors import DataError
+
+Bytes = NDArray[np.uint8]
+Positions = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+
+SLACK: Final = 8
+"""Bytes that a buffer must have behind its content, so that `integers` may read over the end of a short value."""
+
+LIMIT: Final = 2**31 - 1
+"""Bytes of a buffer that Arrow's 32-bit offsets reach."""
+
+
+def padded(content: bytes | bytearray | memoryview) -> Bytes:
+    """Copy bytes into a buffer with `SLACK` behind them."""
+    buffer = np.zeros(len(content) + SLACK, np.uint8)
+    buffer[: len(content)] = np.frombuffer(content, np.uint8)
+    return buffer
+
+
+def integers(buffer: Bytes, dtype: str) -> NDArray[Any]:
+    """View a buffer as the integers that begin at each of its bytes, aligned or not.
+
+    `integers(buffer, ">u4")[positions]` reads big-endian 32-bit numbers; every position must be at most
+    `len(buffer) - itemsize`, or NumPy raises IndexError (a negative one reads from the end: check before).
+    """
+    width = np.dtype(dtype).itemsize
+    return np.ndarray(shape=(max(len(buffer) - width + 1, 0),), dtype=dtype, buffer=buffer.data, strides=(1,))
+
+
+def gather(buffer: Bytes, start: Positions, end: Positions, valid: Mask | None = None) -> pa.Array:
+    """Copy the slices `buffer[start:end]` into an Arrow `string` array, of which those that are not `valid` are null.
+
+    `start` must ascend, `start <= end <= next start` hold, and the buffer must be shorter than 2 GiB: the caller has
+    checked this. Slices that are not valid should be empty.
+
+    Raises:
+        DataError: a slice is not UTF-8. The message does not say where.
+    """
+    count = len(start)
+    if count == 0:
+        return pa.array([], pa.string())
+    # One binary array over the buffer itself, whose even values are the slices and whose odd values are the gaps
+    # between them: `take` copies the even ones with one memcpy each. Three times as fast as an index per byte.
+    edges = np.empty(2 * count, np.int32)
+    edges[0::2] = start
+    edges[1::2] = end
+    slices = pa.Array.from_buffers(pa.binary(), 2 * count - 1, [None, pa.py_buffer(edges), pa.py_buffer(buffer)])
+    taken = slices.take(pa.array(np.arange(0, 2 * count, 2, dtype=np.int32)))
+    _, offsets, data = taken.buffers()
+    text = pa.Array.from_buffers(pa.string(), count, [bitmap(valid), offsets, data])
+    if not is_ascii(data):
+        try:
+            text.validate(full=True)
+        except pa.ArrowInvalid:
+            # Not chained: Arrow's message may quote the value.
+            raise DataError("a text value is not valid UTF-8") from None
+    return text
+
+
+def bitmap(valid: Mask | None) -> pa.Buffer | None:
+    """Pack a mask into an Arrow validity bitmap; None where all is valid."""
+    if valid is None or valid.all():
+        return None
+    return pa.py_buffer(np.packbits(valid, bitorder="little"))
+
+
+def is_ascii(data: pa.Buffer | None) -> bool:
+    """Tell whether a buffer holds no byte of 0x80 or more."""
+    return data is None or data.size == 0 or int(np.frombuffer(data, np.uint8).max()) < 0x80

@@ -1,0 +1,120 @@
+"""Cuts what a walsender sends into CopyData messages (PostgreSQL manual, "Message Formats"; the same since 7.4).
+
+Byte1('d')   Int32 length (itself included)   Byten payload
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from cdcrep.columns import Bytes, Positions, integers
+from cdcrep.errors import DataError
+
+COPY_DATA: Final = ord("d")
+LONGEST: Final = 1 << 30
+"""PostgreSQL's own limit of a message is one byte less (MaxAllocSize)."""
+
+VECTORISED_FROM: Final = 4096
+"""Bytes from which looking at all of them at once is quicker than walking from message to message."""
+
+_length = struct.Struct(">I").unpack_from
+
+
+@dataclass(frozen=True)
+class Frames:
+    """CopyData payloads in one buffer, valid until the next read.
+
+    `start` and `end` are (n,) offsets into `buffer`, ascending; `columns.SLACK` bytes follow the last payload.
+    """
+
+    buffer: Bytes
+    start: Positions
+    end: Positions
+    fresh: int = 0
+    """Index of the first payload that the reader had not returned before."""
+
+    def __len__(self) -> int:
+        """Count the payloads."""
+        return len(self.start)
+
+
+def cut(buffer: Bytes, begin: int, filled: int) -> tuple[Positions, Positions, int]:
+    """Find the CopyData payloads in `buffer[begin:filled]`, which begins with a message.
+
+    Returns start and end of the payloads, and where the first message begins that is incomplete or no CopyData.
+
+    Raises:
+        DataError: a length that cannot be one.
+    """
+    none = np.empty(0, np.int64)
+    if filled - begin < VECTORISED_FROM:
+        starts, ends, after = _walk(buffer, begin, filled)
+        return starts, ends, after
+    starts, ends, after = _chain(buffer, begin, filled)
+    if after + 1 < filled and buffer[after] == COPY_DATA:
+        more_starts, more_ends, after = _walk(buffer, after, filled)
+        if len(more_starts):
+            return np.concatenate([starts, more_starts]), np.concatenate([ends, more_ends]), after
+    return (starts, ends, after) if len(starts) else (none, none, after)
+
+
+def message_end(buffer: Bytes, begin: int, filled: int) -> int | None:
+    """Return where the message at `begin` ends, also if that is not filled yet; None if its length is not there yet.
+
+    Raises:
+        DataError: a length that cannot be one.
+    """
+    if begin + 5 > filled:
+        return None
+    (length,) = _length(buffer, begin + 1)
+    _check_length(length)
+    return begin + 1 + int(length)
+
+
+def _chain(buffer: Bytes, begin: int, filled: int) -> tuple[Positions, Positions, int]:
+    """Guess where messages begin by their first bytes, and prove it: each must begin where the one before it ends.
+
+    Stops at the first wrong guess: the bytes of a log position may look like a message's first ones.
+    """
+    here = buffer[begin : filled - 6]
+    guess = here == COPY_DATA
+    guess &= buffer[begin + 1 : filled - 5] == 0  # of the length: messages of 16 MiB and more are left to the walk
+    starts = np.flatnonzero(guess) + begin
+    kind = buffer[starts + 5]
+    starts = starts[(kind == ord("w")) | (kind == ord("k"))]
+    if not len(starts) or starts[0] != begin:
+        return starts[:0], starts[:0], begin
+    ends = starts + 1 + integers(buffer, ">u4")[starts + 1]
+    proven = len(starts)
+    broken = np.flatnonzero(starts[1:] != ends[:-1])
+    if len(broken):
+        proven = int(broken[0]) + 1
+    if ends[proven - 1] > filled:
+        proven -= 1
+    return starts[:proven] + 5, ends[:proven], int(ends[proven - 1]) if proven else begin
+
+
+def _walk(buffer: Bytes, begin: int, filled: int) -> tuple[Positions, Positions, int]:
+    """Go from message to message by their lengths."""
+    content = memoryview(buffer.data)
+    starts, ends = [], []
+    while begin + 5 <= filled and content[begin] == COPY_DATA:
+        (length,) = _length(content, begin + 1)
+        if not 4 <= length <= LONGEST:
+            _check_length(length)
+        end = begin + 1 + length
+        if end > filled:
+            break
+        starts.append(begin + 5)
+        ends.append(end)
+        begin = end
+    return np.array(starts, np.int64), np.array(ends, np.int64), begin
+
+
+def _check_length(length: int) -> None:
+    if not 4 <= length <= LONGEST:
+        raise DataError(f"the server sent a message of {length} bytes, which the protocol does not allow")

@@ -1,0 +1,60 @@
+"""Log sequence numbers, and the positions made of them: `pg/<system identifier>/<timeline>/<LSN>`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from cdcrep.errors import DivergedError
+from cdcrep.position import Position
+
+_POSITION = re.compile(r"pg/([0-9]{1,20})/([0-9]{1,10})/([0-9A-F]{1,8})/([0-9A-F]{1,8})", re.ASCII)
+_LSN = re.compile(r"([0-9A-Fa-f]{1,8})/([0-9A-Fa-f]{1,8})", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A position taken apart: the end of a commit record in one history of one cluster's log."""
+
+    system: int
+    """System identifier, made by initdb; the same on a primary, its standbys and restored backups."""
+    timeline: int
+    lsn: int
+
+
+def format_position(system: int, timeline: int, lsn: int) -> Position:
+    """Write a position."""
+    return Position(f"pg/{system}/{timeline}/{format_lsn(lsn)}")
+
+
+def parse_position(position: Position) -> Place:
+    """Read a position.
+
+    Raises:
+        DivergedError: it was not written by `format_position`, so the checkpoint belongs to something else.
+    """
+    match = _POSITION.fullmatch(position)
+    if match is None:
+        raise DivergedError(
+            f"the position {position[:80]!r} is not one of a PostgreSQL server",
+            hint="the target follows another kind of source under this pipeline name: choose another name",
+        )
+    system, timeline, high, low = match.groups()
+    return Place(int(system), int(timeline), int(high, 16) << 32 | int(low, 16))
+
+
+def format_lsn(lsn: int) -> str:
+    """Write an LSN as PostgreSQL does: `16/B374D848`."""
+    return f"{lsn >> 32:X}/{lsn & 0xFFFFFFFF:X}"
+
+
+def parse_lsn(text: str) -> int:
+    """Read an LSN as PostgreSQL writes it.
+
+    Raises:
+        ValueError: not an LSN.
+    """
+    match = _LSN.fullmatch(text)
+    if match is None:
+        raise ValueError(f"not an LSN: {text!r}")
+    return int(match[1], 16) << 32 | int(match[2], 16)
