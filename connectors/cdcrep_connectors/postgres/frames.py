@@ -21,6 +21,10 @@ LONGEST: Final = 1 << 30
 VECTORISED_FROM: Final = 4096
 """Bytes from which looking at all of them at once is quicker than walking from message to message."""
 
+BLOCK: Final = 96 << 10
+"""Bytes looked at together: the intermediate masks stay in the processor's cache and below malloc's threshold for
+memory that is fetched anew from the kernel each time. Measured: 50 ns a message, 170 ns without blocks, 115 ns walking."""
+
 _length = struct.Struct(">I").unpack_from
 
 
@@ -50,16 +54,22 @@ def cut(buffer: Bytes, begin: int, filled: int) -> tuple[Positions, Positions, i
     Raises:
         DataError: a length that cannot be one.
     """
-    none = np.empty(0, np.int64)
-    if filled - begin < VECTORISED_FROM:
-        starts, ends, after = _walk(buffer, begin, filled)
-        return starts, ends, after
-    starts, ends, after = _chain(buffer, begin, filled)
-    if after + 1 < filled and buffer[after] == COPY_DATA:
-        more_starts, more_ends, after = _walk(buffer, after, filled)
-        if len(more_starts):
-            return np.concatenate([starts, more_starts]), np.concatenate([ends, more_ends]), after
-    return (starts, ends, after) if len(starts) else (none, none, after)
+    starts: list[Positions] = []
+    ends: list[Positions] = []
+    while begin < filled and buffer[begin] == COPY_DATA:
+        found = _chain if filled - begin >= VECTORISED_FROM else _walk
+        some_starts, some_ends, after = found(buffer, begin, min(filled, begin + BLOCK))
+        if not len(some_starts):
+            # A message larger than a block, or one whose first bytes are not the usual ones.
+            some_starts, some_ends, after = _walk(buffer, begin, filled, most=1)
+        if not len(some_starts):
+            break
+        starts.append(some_starts)
+        ends.append(some_ends)
+        begin = after
+    if not starts:
+        return np.empty(0, np.int64), np.empty(0, np.int64), begin
+    return np.concatenate(starts), np.concatenate(ends), begin
 
 
 def message_end(buffer: Bytes, begin: int, filled: int) -> int | None:
@@ -70,7 +80,7 @@ def message_end(buffer: Bytes, begin: int, filled: int) -> int | None:
     """
     if begin + 5 > filled:
         return None
-    (length,) = _length(buffer, begin + 1)
+    (length,) = _length(buffer.data, begin + 1)
     _check_length(length)
     return begin + 1 + int(length)
 
@@ -98,11 +108,11 @@ def _chain(buffer: Bytes, begin: int, filled: int) -> tuple[Positions, Positions
     return starts[:proven] + 5, ends[:proven], int(ends[proven - 1]) if proven else begin
 
 
-def _walk(buffer: Bytes, begin: int, filled: int) -> tuple[Positions, Positions, int]:
+def _walk(buffer: Bytes, begin: int, filled: int, most: int = BLOCK) -> tuple[Positions, Positions, int]:
     """Go from message to message by their lengths."""
     content = memoryview(buffer.data)
     starts, ends = [], []
-    while begin + 5 <= filled and content[begin] == COPY_DATA:
+    while begin + 5 <= filled and len(starts) < most and content[begin] == COPY_DATA:
         (length,) = _length(content, begin + 1)
         if not 4 <= length <= LONGEST:
             _check_length(length)

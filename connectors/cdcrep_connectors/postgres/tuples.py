@@ -177,7 +177,7 @@ def _old_tuples(
     if (cursor.at > end[rows]).any():
         shape.fail("a row ends in the middle of a value")
     kinds, starts, ends = (list(part) for part in zip(*columns, strict=True)) if columns else ([], [], [])
-    return OldTuples(rows, marker[rows] == OLD_ROW, kinds, starts, ends, cursor.at)  # type: ignore[arg-type]
+    return OldTuples(rows, marker[rows] == OLD_ROW, kinds, starts, ends, cursor.at)
 
 
 def _new_columns(
@@ -187,7 +187,7 @@ def _new_columns(
     message: tuple[Positions, Positions, Positions],
     old: OldTuples | None,
 ) -> tuple[list[pa.Array], dict[int, Mask]]:
-    """Decode the new rows, null in rows of DELETE; `message` is where each begins, its new tuple begins, and it ends."""
+    """Decode the new rows, null in rows of DELETE; `message` says where each begins, its new tuple begins, it ends."""
     message_start, begin, end = message
     deleted = operations == DELETE
     rows = np.flatnonzero(~deleted) if deleted.any() else None
