@@ -64,7 +64,7 @@ class Config:
     @property
     def target_identity(self) -> str:
         """What names the target, whoever connects to it."""
-        return without_credentials(_url(self.sink_options))
+        return _identity(self.sink_options)
 
     @cached_property
     def pipeline(self) -> Pipeline:
@@ -155,7 +155,7 @@ def from_arguments(
     config = _check(document, "command line", None, warnings)
     if name is not None or config.name != "unnamed":
         return config
-    derived = derived_name(_url(config.source_options), _url(config.sink_options))
+    derived = derived_name(_identity(config.source_options), _identity(config.sink_options))
     return replace(config, settings=config.settings.model_copy(update={"name": derived}))
 
 
@@ -176,9 +176,8 @@ def override(document: dict[str, Any], text: str) -> None:
     document[last] = parsed
 
 
-def derived_name(source_url: str, target_url: str) -> str:
-    """Derive a pipeline's name from what it connects: the same databases give the same name, valid for a slot."""
-    source, target = without_credentials(source_url), without_credentials(target_url)
+def derived_name(source: str, target: str) -> str:
+    """Derive a pipeline's name from what it connects: the same two databases give the same name, valid for a slot."""
     database = re.sub(r"[^a-z0-9]+", "_", source.rpartition("/")[2].lower()).strip("_")
     digest = hashlib.sha256(f"{source}\n{target}".encode()).hexdigest()[:8]
     return "_".join(part for part in ("cdcrep", database[:40], digest) if part)
@@ -259,3 +258,9 @@ def _has_password(section: Any) -> bool:
 def _url(options: BaseModel) -> str:
     url = getattr(options, "url", "")
     return url.get_secret_value() if isinstance(url, SecretStr) else str(url)
+
+
+def _identity(options: BaseModel) -> str:
+    """Name a database, whoever connects to it and from whichever directory."""
+    path = getattr(options, "path", None)
+    return str(path.absolute()) if isinstance(path, Path) else without_credentials(_url(options))

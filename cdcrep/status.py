@@ -1,6 +1,6 @@
-"""How a pipeline is doing, as one documented object: asked of the databases, and of the running process if there is one.
+"""How a pipeline is doing, as one documented object: asked of the databases and, if there is one, of its process.
 
-The keys are a promise to monitoring; docs/operations.md explains each. Times are ISO 8601 in UTC, `null` is "not known".
+The keys are a promise to monitoring; docs/status.md explains each. Times are ISO 8601 in UTC, null is "not known".
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -179,9 +179,10 @@ def _state_without_process(last_error: Mapping[str, Any] | None) -> str:
     return str(State.FAILED if last_error else State.STOPPED)
 
 
-def _table(counts: tuple[int, int, bool]) -> dict[str, Any]:
-    copied, applied, done = counts
-    return {"rows_copied": copied, "changes_applied": applied, "copied": done}
+def _table(counts: Sequence[Any] | Mapping[str, Any]) -> dict[str, Any]:
+    """Take a sink's figures of a table in the order of `Sink.status`, whatever it calls them."""
+    copied, applied, done = counts.values() if isinstance(counts, Mapping) else counts
+    return {"rows_copied": int(copied), "changes_applied": int(applied), "copied": bool(done)}
 
 
 def _iso(moment: float | None) -> str | None:

@@ -1,0 +1,5 @@
+"""The `cdcrep` program."""
+
+from cdcrep.cli.program import main
+
+__all__ = ["main"]
