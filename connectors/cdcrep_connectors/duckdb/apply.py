@@ -1,0 +1,207 @@
+"""The net effect of changes on one target table: deletes by key, then inserts, whatever the target's size.
+
+A key's row is never changed in place: DuckDB rewrites whole row groups for that. Deleting and inserting costs the same
+on large tables as on small ones, but then the values that the batch does not carry (unchanged cells, the target's own
+columns) have to be read from the target before the delete.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+from duckdb import DuckDBPyConnection
+
+from cdcrep.errors import DivergedError
+from cdcrep.fold import Net, NetRows
+from cdcrep_connectors.duckdb.rows import are_few, offered, typed
+from cdcrep_connectors.duckdb.shape import Target, quote
+from cdcrep_connectors.duckdb.statements import first_row
+from cdcrep_connectors.duckdb.types import EQUAL_BUT_DIFFERENT
+
+CARRIED = "temp.main.cdcrep_carried"
+
+
+def apply_net(connection: DuckDBPyConnection, target: Target, net: Net, *, overlapping: bool) -> None:
+    """Apply what happened to a table with a key."""
+    if net.truncated:
+        connection.execute(f"TRUNCATE {target.name}")
+    keys = net.rows.select(list(target.table.key_positions))
+    gone = [part for part in (net.deletes, keys) if part.num_rows]
+    carried = bool(net.rows.num_rows) and (bool(net.unknown) or bool(target.own))
+    if carried:
+        _carry(connection, target, net, overlapping=overlapping)
+    for part in _joined(gone):
+        _delete(connection, target, part)
+    if carried:
+        _insert_carried(connection, target)
+    elif net.rows.num_rows:
+        insert(connection, target, net.rows)
+
+
+def apply_rows(connection: DuckDBPyConnection, target: Target, net: NetRows, *, overlapping: bool) -> None:
+    """Apply what happened to a table without a key."""
+    if net.truncated:
+        connection.execute(f"TRUNCATE {target.name}")
+    if net.removed.num_rows:
+        removed = _remove(connection, target, net)
+        if removed != int(net.counts.sum()) and not overlapping:
+            raise DivergedError(
+                f"{target.table.id}: {int(net.counts.sum()) - removed} rows that were deleted or changed at the source "
+                "are not in the target",
+                hint=f"find out what changed the target, then copy the table again: "
+                f"cdcrep backfill --table {target.table.id}",
+            )
+    if net.added.num_rows:
+        insert(connection, target, net.added)
+
+
+def insert(connection: DuckDBPyConnection, target: Target, rows: pa.Table) -> None:
+    """Insert rows of all the source's columns."""
+    with offered(connection, rows) as relation:
+        values = ", ".join(relation.value(i, column, target.types[i]) for i, column in enumerate(target.table.columns))
+        connection.execute(
+            f"INSERT INTO {target.name} ({_names(target)}) SELECT {values} FROM {relation.sql}", relation.parameters
+        )
+
+
+def _names(target: Target) -> str:
+    return ", ".join(quote(column.name) for column in target.table.columns)
+
+
+def _joined(parts: Sequence[pa.Table]) -> Sequence[pa.Table]:
+    """Join the parts if their columns are of the same Arrow types, so that the target is scanned once."""
+    same = len(parts) > 1 and all(part.schema.types == parts[0].schema.types for part in parts)
+    return [pa.concat_tables([part.rename_columns(parts[0].column_names) for part in parts])] if same else parts
+
+
+def _delete(connection: DuckDBPyConnection, target: Target, keys: pa.Table) -> None:
+    """Delete the rows under some keys."""
+    table = target.table
+    columns = [(column, target.types[i]) for column, i in zip(table.identity, table.key_positions, strict=True)]
+    if are_few(keys):
+        # Constants let DuckDB skip row groups by their smallest and largest values.
+        width = len(columns)
+        wanted = [
+            [typed(f"${row * width + i + 1}::VARCHAR", *columns[i], text=True) for i in range(width)]
+            for row in range(keys.num_rows)
+        ]
+        names = [quote(column.name) for column, _ in columns]
+        if width == 1:
+            where = f"{names[0]} IN ({', '.join(row[0] for row in wanted)})"
+        else:
+            where = " OR ".join(
+                "(" + " AND ".join(f"{name} = {value}" for name, value in zip(names, row, strict=True)) + ")"
+                for row in wanted
+            )
+        parameters = [
+            value for row in zip(*(column.to_pylist() for column in keys.columns), strict=True) for value in row
+        ]
+        connection.execute(f"DELETE FROM {target.name} WHERE {where}", parameters)
+        return
+    with offered(connection, keys) as relation:
+        values = [relation.value(i, column, type_) for i, (column, type_) in enumerate(columns)]
+        names = [f"t.{quote(column.name)}" for column, _ in columns]
+        found = f"({', '.join(names)}) IN (SELECT {', '.join(values)} FROM {relation.sql})"
+        connection.execute(f"DELETE FROM {target.name} t WHERE {found}")
+
+
+def _carry(connection: DuckDBPyConnection, target: Target, net: Net, *, overlapping: bool) -> None:
+    """Put the final rows into a temporary table, completed by what the target holds under the keys before."""
+    table, width = target.table, len(target.table.columns)
+    identity = list(zip(table.identity, (target.types[i] for i in table.key_positions), strict=True))
+    before = net.match if net.match is not None else net.rows.select(list(table.key_positions))
+    arrays = [*net.rows.columns, *before.columns]
+    arrays += [pa.chunked_array([pa.array(mask)]) for mask in net.unknown.values()]
+    lacking = np.logical_or.reduce(list(net.unknown.values())) if net.unknown else np.zeros(len(net.rows), np.bool_)
+    moved = net.moved if net.moved is not None else np.zeros(len(net.rows), np.bool_)
+    arrays += [pa.chunked_array([pa.array(lacking)]), pa.chunked_array([pa.array(moved)])]
+    flag = {ordinal: width + len(identity) + i for i, ordinal in enumerate(net.unknown)}
+    lacks, has_moved = f"r.c{len(arrays) - 2}", f"r.c{len(arrays) - 1}"
+    with offered(connection, pa.table(arrays, names=[f"c{i}" for i in range(len(arrays))])) as r:
+        under_match = [f"t.{quote(c.name)} = {r.value(width + i, c, type_)}" for i, (c, type_) in enumerate(identity)]
+        joins = f"LEFT JOIN {target.name} t ON {' AND '.join(under_match)}"
+        held, found = "t.{}", "t.rowid IS NOT NULL"
+        if overlapping and net.moved is not None:
+            # The target may be ahead: then the row has moved there already.
+            under_own = [
+                f"o.{quote(c.name)} = {r.value(ordinal, c, type_)}"
+                for ordinal, (c, type_) in zip(table.key_positions, identity, strict=True)
+            ]
+            joins += f" LEFT JOIN {target.name} o ON {' AND '.join([has_moved, *under_own])}"
+            held = "CASE WHEN t.rowid IS NOT NULL THEN t.{0} ELSE o.{0} END"
+            found = "(t.rowid IS NOT NULL OR o.rowid IS NOT NULL)"
+        values = []
+        for i, column in enumerate(table.columns):
+            value = r.value(i, column, target.types[i])
+            if i in flag:
+                value = f"CASE WHEN r.c{flag[i]} THEN {held.format(quote(column.name))} ELSE {value} END"
+            values.append(f"{value} AS {quote(column.name)}")
+        values += [f"{held.format(quote(name))} AS {quote(name)}" for name in target.own]
+        connection.execute(
+            f"CREATE OR REPLACE TEMP TABLE cdcrep_carried AS SELECT {', '.join(values)}, {found} AS cdcrep_found, "
+            f"{lacks} AS cdcrep_lacks FROM {r.sql} {joins}",
+            r.parameters,
+        )
+    _check_carried(connection, target, len(net.rows), overlapping=overlapping)
+
+
+def _check_carried(connection: DuckDBPyConnection, target: Target, expected: int, *, overlapping: bool) -> None:
+    counted = first_row(
+        connection, f"SELECT count(*), count(*) FILTER (cdcrep_lacks AND NOT cdcrep_found) FROM {CARRIED}"
+    )
+    assert counted
+    rows, lost = counted
+    hint = f"find out what changed the target, then copy the table again: cdcrep backfill --table {target.table.id}"
+    if rows != expected:
+        raise DivergedError(f"{target.table.id}: the target holds a key more than once", hint=hint)
+    if lost and not overlapping:
+        raise DivergedError(
+            f"{target.table.id}: {lost} rows that were updated at the source are not in the target", hint=hint
+        )
+
+
+def _insert_carried(connection: DuckDBPyConnection, target: Target) -> None:
+    names = _names(target)
+    own = "".join(f", {quote(name)}" for name in target.own)
+    connection.execute(
+        f"INSERT INTO {target.name} ({names}{own}) SELECT {names}{own} FROM {CARRIED} WHERE cdcrep_found"
+    )
+    # New rows take the defaults of the target's own columns; rows that the target does not have any more are left out.
+    connection.execute(
+        f"INSERT INTO {target.name} ({names}) SELECT {names} FROM {CARRIED} WHERE NOT cdcrep_found AND NOT cdcrep_lacks"
+    )
+    connection.execute(f"DROP TABLE {CARRIED}")
+
+
+def _remove(connection: DuckDBPyConnection, target: Target, net: NetRows) -> int:
+    """Delete as many copies of each row as `counts` says; return how many rows were there to delete."""
+    table = target.table
+    numbered = pa.table(
+        [*net.removed.columns, pa.array(net.counts), pa.array(np.arange(len(net.counts)))],
+        names=[f"c{i}" for i in range(len(table.columns) + 2)],
+    )
+    count, number = f"r.c{len(table.columns)}", f"r.c{len(table.columns) + 1}"
+    with offered(connection, numbered) as r:
+        same = " AND ".join(
+            _is_same(
+                f"t.{quote(column.name)}", r.value(i, column, target.types[i]), column.type.kind in EQUAL_BUT_DIFFERENT
+            )
+            for i, column in enumerate(table.columns)
+        )
+        done = first_row(
+            connection,
+            f"DELETE FROM {target.name} WHERE rowid IN (SELECT id FROM (SELECT t.rowid AS id, {count} AS copies, "
+            f"row_number() OVER (PARTITION BY {number} ORDER BY t.rowid) AS copy FROM {target.name} t JOIN {r.sql} "
+            f"ON {same}) WHERE copy <= copies)",
+        )
+    return int(done[0]) if done else 0
+
+
+def _is_same(held: str, value: str, as_text: bool) -> str:
+    return (
+        f"CAST({held} AS VARCHAR) IS NOT DISTINCT FROM CAST({value} AS VARCHAR)"
+        if as_text
+        else (f"{held} IS NOT DISTINCT FROM {value}")
+    )

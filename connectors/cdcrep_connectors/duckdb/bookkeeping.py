@@ -1,0 +1,233 @@
+"""The schema `cdcrep` in the target file: checkpoints, progress of first copies, shapes of tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from duckdb import DuckDBPyConnection
+
+from cdcrep.connector import Checkpoint, Copied
+from cdcrep.errors import DivergedError, SetupError
+from cdcrep.position import Position
+from cdcrep.table import TableId
+from cdcrep_connectors.duckdb.statements import first_row
+
+VERSION: Final = 1
+
+TABLES: Final = """
+CREATE SCHEMA IF NOT EXISTS {schema};
+CREATE TABLE IF NOT EXISTS {schema}.schema_version (version INTEGER);
+INSERT INTO {schema}.schema_version SELECT {version} WHERE NOT EXISTS (FROM {schema}.schema_version);
+CREATE TABLE IF NOT EXISTS {schema}.pipeline_state (
+    pipeline VARCHAR, position VARCHAR, epoch BIGINT, commit_time DOUBLE, transactions BIGINT, "rows" BIGINT,
+    updated_at TIMESTAMP WITH TIME ZONE);
+CREATE TABLE IF NOT EXISTS {schema}.table_state (
+    pipeline VARCHAR, "schema" VARCHAR, name VARCHAR, position VARCHAR, exact BOOLEAN, done BOOLEAN, snapshot VARCHAR,
+    applied BIGINT);
+CREATE TABLE IF NOT EXISTS {schema}.chunk_state (
+    pipeline VARCHAR, "schema" VARCHAR, name VARCHAR, chunk VARCHAR, "rows" BIGINT, bytes BIGINT);
+CREATE TABLE IF NOT EXISTS {schema}.shape_state (
+    pipeline VARCHAR, "schema" VARCHAR, name VARCHAR, columns VARCHAR[]);
+CREATE OR REPLACE VIEW {schema}.checkpoint AS
+    SELECT pipeline, position, epoch, to_timestamp(commit_time) AS commit_time, transactions, "rows", updated_at
+    FROM {schema}.pipeline_state;
+CREATE OR REPLACE VIEW {schema}.backfill AS
+    SELECT pipeline, t."schema" || '.' || t.name AS "table", count(chunk) AS chunks,
+        coalesce(sum(c."rows"), 0)::BIGINT AS "rows", coalesce(sum(bytes), 0)::BIGINT AS bytes, exact, done, position
+    FROM {schema}.table_state t LEFT JOIN {schema}.chunk_state c USING (pipeline, "schema", name)
+    GROUP BY pipeline, t."schema", t.name, exact, done, position;
+"""
+
+
+@dataclass(frozen=True)
+class Bookkeeping:
+    """The rows of one pipeline in the schema `cdcrep`; methods run in the transaction of the given connection."""
+
+    catalog: str
+    """DuckDB's name for the file, quoted: a schema without it is ambiguous where the file is called alike."""
+    pipeline: str
+
+    @property
+    def schema(self) -> str:
+        """The schema of the bookkeeping, qualified and quoted."""
+        return f"{self.catalog}.cdcrep"
+
+    def exists(self, connection: DuckDBPyConnection) -> bool:
+        """Tell whether the file has the bookkeeping; refuse one that a newer version of cdcrep wrote."""
+        found = first_row(
+            connection,
+            "SELECT 1 FROM duckdb_tables() WHERE database_name = current_database() AND schema_name = 'cdcrep' "
+            "AND table_name = 'schema_version'",
+        )
+        if not found:
+            return False
+        version = first_row(connection, f"SELECT max(version) FROM {self.schema}.schema_version")
+        if version and version[0] is not None and version[0] > VERSION:
+            raise SetupError(
+                f"schema cdcrep in the file has version {version[0]}, this program knows {VERSION}",
+                hint="run the newer cdcrep that wrote it: pip install --upgrade cdcrep",
+            )
+        return True
+
+    def take(self, connection: DuckDBPyConnection) -> Checkpoint:
+        """Create what is missing, raise the pipeline's epoch and return its checkpoint."""
+        self.exists(connection)
+        connection.execute(TABLES.format(schema=self.schema, version=VERSION))
+        taken = first_row(
+            connection,
+            f"UPDATE {self.schema}.pipeline_state SET epoch = epoch + 1 WHERE pipeline = $1",
+            [self.pipeline],
+        )
+        if not taken or taken[0] == 0:
+            connection.execute(
+                f"INSERT INTO {self.schema}.pipeline_state VALUES ($1, NULL, 1, NULL, 0, 0, now())", [self.pipeline]
+            )
+        return self.read(connection)
+
+    def read(self, connection: DuckDBPyConnection) -> Checkpoint:
+        """Return the pipeline's checkpoint; an empty one where the pipeline is unknown."""
+        row = first_row(
+            connection, f"SELECT position, epoch FROM {self.schema}.pipeline_state WHERE pipeline = $1", [self.pipeline]
+        )
+        if row is None:
+            return Checkpoint()
+        chunks: dict[tuple[str, str], set[str]] = {}
+        for schema, name, chunk in connection.execute(
+            f'SELECT "schema", name, chunk FROM {self.schema}.chunk_state WHERE pipeline = $1', [self.pipeline]
+        ).fetchall():
+            chunks.setdefault((schema, name), set()).add(chunk)
+        tables = {
+            TableId(schema, name): Copied(position, exact, done, snapshot, frozenset(chunks.get((schema, name), ())))
+            for schema, name, position, exact, done, snapshot in connection.execute(
+                'SELECT "schema", name, position, exact, done, snapshot '
+                f"FROM {self.schema}.table_state WHERE pipeline = $1",
+                [self.pipeline],
+            ).fetchall()
+        }
+        return Checkpoint(row[0], row[1], tables)
+
+    def move(
+        self,
+        connection: DuckDBPyConnection,
+        seen: Checkpoint,
+        position: Position,
+        *,
+        transactions: int = 0,
+        rows: int = 0,
+        commit_time: float | None = None,
+    ) -> None:
+        """Move the position from the one seen last under the epoch taken; DivergedError if either has changed."""
+        moved = first_row(
+            connection,
+            f"UPDATE {self.schema}.pipeline_state SET position = $1, commit_time = coalesce($2, commit_time), "
+            'transactions = transactions + $3, "rows" = "rows" + $4, updated_at = now() '
+            "WHERE pipeline = $5 AND epoch = $6 AND position IS NOT DISTINCT FROM $7::VARCHAR",
+            [position, commit_time, transactions, rows, self.pipeline, seen.epoch, seen.position],
+        )
+        if not moved or moved[0] != 1:
+            raise self.overtaken()
+
+    def overtaken(self) -> DivergedError:
+        """Make the error of a process whose checkpoint row was taken or moved by another."""
+        return DivergedError(
+            f"pipeline {self.pipeline}: another process has taken its checkpoint in this file since we read it",
+            hint="let one process run the pipeline; start it again once the other has ended",
+        )
+
+    def register(self, connection: DuckDBPyConnection, table: TableId, copied: Copied) -> bool:
+        """Remember a copy that begins; tell whether rows of an earlier one are in the target and must go."""
+        where = 'WHERE pipeline = $1 AND "schema" = $2 AND name = $3'
+        key = [self.pipeline, table.schema, table.name]
+        before = first_row(
+            connection,
+            f"SELECT done OR applied > 0 OR EXISTS (FROM {self.schema}.chunk_state {where}) "
+            f"FROM {self.schema}.table_state {where}",
+            key,
+        )
+        kept = list(copied.chunks)
+        connection.execute(
+            f"DELETE FROM {self.schema}.chunk_state {where} AND NOT list_contains($4::VARCHAR[], chunk)", [*key, kept]
+        )
+        connection.execute(f"DELETE FROM {self.schema}.table_state {where}", key)
+        connection.execute(
+            f"INSERT INTO {self.schema}.table_state VALUES ($1, $2, $3, $4, $5, $6, $7, 0)",
+            [*key, copied.position, copied.exact, copied.done, copied.snapshot],
+        )
+        return bool(before and before[0]) and not kept
+
+    def chunk_loaded(self, connection: DuckDBPyConnection, table: TableId, chunk: str, rows: int, size: int) -> None:
+        """Remember that a chunk's rows are in the target."""
+        connection.execute(
+            f"INSERT INTO {self.schema}.chunk_state VALUES ($1, $2, $3, $4, $5, $6)",
+            [self.pipeline, table.schema, table.name, chunk, rows, size],
+        )
+
+    def finish(self, connection: DuckDBPyConnection, tables: Sequence[TableId]) -> None:
+        """Remember that copies are complete."""
+        for table in tables:
+            connection.execute(
+                f'UPDATE {self.schema}.table_state SET done = true WHERE pipeline = $1 AND "schema" = $2 AND name = $3',
+                [self.pipeline, table.schema, table.name],
+            )
+
+    def count_applied(self, connection: DuckDBPyConnection, applied: Mapping[TableId, int]) -> None:
+        """Add to the number of changes applied per table."""
+        for table, changes in applied.items():
+            connection.execute(
+                f"UPDATE {self.schema}.table_state SET applied = applied + $4 "
+                'WHERE pipeline = $1 AND "schema" = $2 AND name = $3',
+                [self.pipeline, table.schema, table.name, changes],
+            )
+
+    def columns_of(self, connection: DuckDBPyConnection, table: TableId) -> list[str] | None:
+        """Return the source columns that the target table was made or grown for; None: we do not know the table."""
+        row = first_row(
+            connection,
+            f'SELECT columns FROM {self.schema}.shape_state WHERE pipeline = $1 AND "schema" = $2 AND name = $3',
+            [self.pipeline, table.schema, table.name],
+        )
+        return None if row is None else list(row[0])
+
+    def remember_columns(self, connection: DuckDBPyConnection, table: TableId, columns: Sequence[str]) -> None:
+        """Remember for which source columns the target table was made or grown."""
+        key = [self.pipeline, table.schema, table.name]
+        connection.execute(
+            f'DELETE FROM {self.schema}.shape_state WHERE pipeline = $1 AND "schema" = $2 AND name = $3', key
+        )
+        connection.execute(f"INSERT INTO {self.schema}.shape_state VALUES ($1, $2, $3, $4)", [*key, list(columns)])
+
+    def status(self, connection: DuckDBPyConnection) -> dict[str, Any]:
+        """Return what `Sink.status` returns; empty where the pipeline is unknown."""
+        row = first_row(
+            connection,
+            'SELECT position, epoch, commit_time, transactions, "rows", epoch_us(updated_at) / 1e6 '
+            f"FROM {self.schema}.pipeline_state WHERE pipeline = $1",
+            [self.pipeline],
+        )
+        if row is None:
+            return {}
+        tables = connection.execute(
+            'SELECT t."schema", t.name, coalesce(sum(c."rows"), 0)::BIGINT, any_value(applied), any_value(done) '
+            f'FROM {self.schema}.table_state t LEFT JOIN {self.schema}.chunk_state c USING (pipeline, "schema", name) '
+            'WHERE pipeline = $1 GROUP BY t."schema", t.name ORDER BY ALL',
+            [self.pipeline],
+        ).fetchall()
+        keys = ("position", "epoch", "commit_time", "transactions", "rows", "updated_at")
+        return {
+            **dict(zip(keys, row, strict=True)),
+            "tables": {
+                str(TableId(schema, name)): {"rows copied": copied, "changes applied": applied, "done": done}
+                for schema, name, copied, applied, done in tables
+            },
+        }
+
+    def forget(self, connection: DuckDBPyConnection) -> list[str]:
+        """Remove the pipeline's rows; say from where."""
+        said = []
+        for table in ("pipeline_state", "table_state", "chunk_state", "shape_state"):
+            removed = first_row(connection, f"DELETE FROM {self.schema}.{table} WHERE pipeline = $1", [self.pipeline])
+            if removed and removed[0]:
+                said.append(f"removed {removed[0]} rows of pipeline {self.pipeline} from {self.schema}.{table}")
+        return said

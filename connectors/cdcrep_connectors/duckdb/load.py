@@ -1,0 +1,177 @@
+"""Loading the first copy: chunks of Arrow batches streamed into a table, with their progress, one transaction each."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from typing import Final
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+
+from cdcrep import crashpoint
+from cdcrep.connector import Chunk, Stream
+from cdcrep.errors import TransientError
+from cdcrep.fold import Net
+from cdcrep_connectors.duckdb.apply import apply_net
+from cdcrep_connectors.duckdb.bookkeeping import Bookkeeping
+from cdcrep_connectors.duckdb.database import Database
+from cdcrep_connectors.duckdb.failures import VALUE_ERRORS, translated
+from cdcrep_connectors.duckdb.rows import is_text, typed
+from cdcrep_connectors.duckdb.shape import Target, quote
+from cdcrep_connectors.duckdb.unfit import unfit
+
+UPSERT_ROWS: Final = 200_000
+"""Rows of an overlapping chunk that are deleted and inserted together: bounds memory."""
+
+STREAMED: Final = "cdcrep_chunk"
+
+
+class DuckDBLoader:
+    """One thread's connection for loading chunks."""
+
+    def __init__(
+        self,
+        database: Database,
+        book: Bookkeeping,
+        fit: Callable[[duckdb.DuckDBPyConnection, Chunk], Target],
+        check_epoch: Callable[[], None],
+    ) -> None:
+        self._database = database
+        self._book = book
+        self._fit = fit
+        self._check_epoch = check_epoch
+        self._connection = database.acquire()
+        self._cancelled = threading.Event()
+        self._closed = False
+
+    def load(self, chunk: Chunk, formats: Mapping[str, Stream]) -> tuple[int, int]:
+        """Write a chunk's rows and its name in the progress table in one transaction; return rows and bytes."""
+        connection = self._connection
+        with translated(f"loading {chunk.table.id}"):
+            connection.begin()
+            try:
+                counter = _Counter(formats["arrow"](), self._cancelled)
+                target = self._fit(connection, chunk)
+                self._write(chunk, target, counter)
+                self._book.chunk_loaded(connection, chunk.table.id, chunk.name, counter.rows, counter.bytes)
+                self._check_epoch()
+                if self._cancelled.is_set():
+                    raise TransientError(f"loading {chunk.table.id}: cancelled")
+                crashpoint.reached("load.before_commit")
+                connection.commit()
+            except BaseException:
+                _roll_back(connection)
+                raise
+        crashpoint.reached("load.after_commit")
+        return counter.rows, counter.bytes
+
+    def cancel(self) -> None:
+        """Make a running `load` roll back and raise TransientError soon; thread-safe."""
+        self._cancelled.set()
+        self._connection.interrupt()
+
+    def close(self) -> None:
+        """End the connection; what was not committed is rolled back."""
+        if not self._closed:
+            self._closed = True
+            self._database.release(self._connection)
+
+    def _write(self, chunk: Chunk, target: Target, counter: _Counter) -> None:
+        try:
+            if chunk.overlapping:
+                self._upsert(target, counter)
+            else:
+                self._append(target, counter)
+        except VALUE_ERRORS:
+            if counter.failure is not None:
+                raise counter.failure from None
+            _roll_back(self._connection)
+            ordinals = range(len(target.table.columns))
+            where = f" (chunk {chunk.name} of the first copy)"
+            raise unfit(self._connection, target, [(ordinals, counter.recent)], where) from None
+        except duckdb.Error:
+            if counter.failure is not None:
+                raise counter.failure from None
+            raise
+
+    def _append(self, target: Target, counter: _Counter) -> None:
+        first = next(counter, None)
+        if first is None:
+            return
+        columns = target.table.columns
+        schema = pa.schema([pa.field(f"c{i}", type_) for i, type_ in enumerate(first.schema.types)])
+        reader = pa.RecordBatchReader.from_batches(
+            schema, (pa.RecordBatch.from_arrays(batch.columns, schema=schema) for batch in _chain(first, counter))
+        )
+        values = ", ".join(
+            typed(f"r.c{i}", column, target.types[i], text=is_text(schema.types[i])) for i, column in enumerate(columns)
+        )
+        names = ", ".join(quote(column.name) for column in columns)
+        self._connection.register(STREAMED, reader)
+        try:
+            self._connection.execute(f"INSERT INTO {target.name} ({names}) SELECT {values} FROM {STREAMED} r")
+        finally:
+            self._connection.unregister(STREAMED)
+
+    def _upsert(self, target: Target, counter: _Counter) -> None:
+        waiting: list[pa.RecordBatch] = []
+        for batch in counter:
+            waiting.append(batch)
+            if sum(map(len, waiting)) >= UPSERT_ROWS:
+                self._upsert_rows(target, waiting)
+                waiting = []
+        if waiting:
+            self._upsert_rows(target, waiting)
+
+    def _upsert_rows(self, target: Target, batches: list[pa.RecordBatch]) -> None:
+        rows = pa.Table.from_batches(batches)
+        none = rows.select(list(target.table.key_positions)).slice(0, 0)
+        net = Net(target.table, False, none, rows, np.zeros(len(rows), np.bool_))
+        apply_net(self._connection, target, net, overlapping=True)
+
+
+class _Counter(Iterator[pa.RecordBatch]):
+    """Counts what passes; keeps the latest batches and the reader's own failure, which DuckDB would wrap."""
+
+    def __init__(self, batches: Iterable[pa.RecordBatch], cancelled: threading.Event) -> None:
+        self.rows = 0
+        self.bytes = 0
+        self.failure: BaseException | None = None
+        self._batches = iter(batches)
+        self._cancelled = cancelled
+        self._recent: list[pa.RecordBatch] = []
+
+    def __next__(self) -> pa.RecordBatch:
+        if self._cancelled.is_set():
+            self.failure = TransientError("loading: cancelled")
+            raise self.failure
+        try:
+            batch = next(self._batches)
+        except StopIteration:
+            raise
+        except BaseException as error:
+            self.failure = error
+            raise
+        self.rows += batch.num_rows
+        self.bytes += batch.nbytes
+        # DuckDB reads ahead by some batches: the one that it fails on is among the latest.
+        self._recent = [*self._recent[-7:], batch]
+        return batch
+
+    @property
+    def recent(self) -> pa.Table | None:
+        """The latest batches as one table."""
+        return pa.Table.from_batches(self._recent) if self._recent else None
+
+
+def _chain(first: pa.RecordBatch, others: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    yield first
+    yield from others
+
+
+def _roll_back(connection: duckdb.DuckDBPyConnection) -> None:
+    with suppress(duckdb.Error):  # the transaction may have ended by itself
+        connection.rollback()

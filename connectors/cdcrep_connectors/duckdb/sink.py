@@ -1,0 +1,322 @@
+"""A DuckDB file as the target of a pipeline: `cdcrep.connector.Sink`."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import duckdb
+
+from cdcrep import crashpoint
+from cdcrep.changes import Batch, Changes
+from cdcrep.connector import Answer, Checkpoint, Chunk, Copied, Obstacle, Pipeline
+from cdcrep.errors import CdcrepError, SetupError, TransientError
+from cdcrep.fold import fold, fold_rows
+from cdcrep.position import Position
+from cdcrep.table import Table, TableId
+from cdcrep_connectors.duckdb import obstacles, query, shape
+from cdcrep_connectors.duckdb.apply import apply_net, apply_rows
+from cdcrep_connectors.duckdb.bookkeeping import Bookkeeping
+from cdcrep_connectors.duckdb.database import Database
+from cdcrep_connectors.duckdb.failures import VALUE_ERRORS, translated
+from cdcrep_connectors.duckdb.load import DuckDBLoader
+from cdcrep_connectors.duckdb.options import DuckDBOptions
+from cdcrep_connectors.duckdb.shape import Target
+from cdcrep_connectors.duckdb.statements import first_row
+from cdcrep_connectors.duckdb.unfit import unfit
+
+
+class DuckDBSink:
+    """One pipeline's side of a DuckDB file."""
+
+    Options = DuckDBOptions
+
+    def __init__(self, pipeline: Pipeline, options: DuckDBOptions) -> None:
+        self._pipeline = pipeline
+        self._options = options
+        self._database = Database(options)
+        self._seen: Checkpoint | None = None
+        self._generation = 0
+        self._targets: dict[TableId, Target] = {}
+        self._transaction: _Transaction | None = None
+        self._cancelled = threading.Event()
+
+    def obstacles(self, tables: Sequence[Table]) -> list[Obstacle]:
+        """Find everything that stands in the way of these tables, changing nothing."""
+        found = obstacles.of_path(self._options) + obstacles.of_names(tables)
+        for table in tables:
+            found += obstacles.of_types(table, self._pipeline, self._options)
+        if not self._options.path.exists() or any(obstacle.fatal for obstacle in obstacles.of_path(self._options)):
+            return found
+        try:
+            with self._looking() as (connection, book):
+                for table in tables:
+                    found += obstacles.of_existing(connection, book, table, self._pipeline, self._options)
+        except CdcrepError as error:
+            found.append(Obstacle(error.message, error.hint or ""))
+        return found
+
+    def open(self) -> Checkpoint:
+        """Take the pipeline's checkpoint row by raising its epoch."""
+        for obstacle in obstacles.of_path(self._options):
+            if obstacle.fatal:
+                raise SetupError(obstacle.what, hint=obstacle.hint)
+        self._cancelled.clear()
+        with translated(f"opening {self._options.path}"), self._database.use() as connection:
+            connection.begin()
+            self._seen = self._book_of(connection).take(connection)
+            connection.commit()
+            self._generation = self._database.generation
+            self._targets.clear()
+        return self._seen
+
+    def prepare(self, tables: Sequence[Table]) -> list[str]:
+        """Create the tables of a first copy; existing rows are refused, emptied or kept."""
+        said = []
+        with self._writing("preparing tables") as (connection, book):
+            for table in tables:
+                for obstacle in [
+                    *obstacles.of_names([table]),
+                    *obstacles.of_types(table, self._pipeline, self._options),
+                ]:
+                    raise SetupError(obstacle.what, hint=obstacle.hint)
+                if not shape.existing_columns(connection, table.id):
+                    shape.create(connection, book, table, self._options.as_text)
+                    said.append(f"created table {table.id}")
+                    continue
+                ours = obstacles.is_ours(connection, book, table)
+                if not ours and shape.has_rows(connection, book.catalog, table.id):
+                    said += self._meet_rows(connection, book, table)
+                self._targets[table.id] = shape.fit(connection, book, table, self._options.as_text)
+        return said
+
+    def register(self, tables: Mapping[TableId, Copied], position: Position | None = None) -> None:
+        """Remember copies that begin, or begin again, with the pipeline's first position if given."""
+        with self._writing("registering tables") as (connection, book):
+            for table, copied in tables.items():
+                if book.register(connection, table, copied):
+                    connection.execute(f"TRUNCATE {shape.qualified(book.catalog, table)}")
+            if position is not None:
+                book.move(connection, self._checkpoint, position)
+        if position is not None:
+            self._seen = replace(self._checkpoint, position=position)
+
+    def loader(self) -> DuckDBLoader:
+        """Open a connection for one thread of the first copy."""
+        with self._database.use() as connection:
+            self._verify_unchanged(connection)
+            book = self._book_of(connection)
+
+        def fit(connection: duckdb.DuckDBPyConnection, chunk: Chunk) -> Target:
+            return shape.fit(connection, book, chunk.table, self._options.as_text)
+
+        return DuckDBLoader(self._database, book, fit, self._check_epoch)
+
+    def finish(self, tables: Sequence[TableId]) -> None:
+        """Remember that these tables' copies are complete."""
+        with self._writing("finishing the first copy") as (connection, book):
+            book.finish(connection, tables)
+
+    def apply(self, batch: Batch) -> None:
+        """Apply a batch's net effect and its position in one transaction, durable on return."""
+        if self._transaction is None and batch.changes and batch.position == self._checkpoint.position:
+            return  # the target holds it: that is what its position says
+        try:
+            with translated("applying changes"):
+                self._apply(batch)
+        except BaseException:
+            self._abandon()
+            raise
+
+    def cancel(self) -> None:
+        """Make a running `apply` roll back and raise TransientError soon; thread-safe."""
+        self._cancelled.set()
+        transaction = self._transaction
+        if transaction is not None:
+            transaction.connection.interrupt()
+
+    def status(self) -> Mapping[str, Any]:
+        """Read the checkpoint row and the tables' copies without taking the row."""
+        if not self._options.path.exists():
+            return {}
+        with self._looking() as (connection, book), translated("reading the status"):
+            return book.status(connection) if book.exists(connection) else {}
+
+    def query(self, sql: str) -> Answer:
+        """Run one read-only statement at one exact commit; thread-safe, beside a running `apply`."""
+        if not self._options.path.exists():
+            raise SetupError(f"{self._options.path} does not exist", hint="start the replication first: cdcrep run")
+        with self._looking() as (connection, book), translated("the query"):
+            return query.run(connection, book, sql)
+
+    def forget(self) -> list[str]:
+        """Remove the pipeline's rows from the bookkeeping, not the tables."""
+        if not self._options.path.exists():
+            return []
+        self._abandon()
+        with translated("forgetting the pipeline"), self._database.use() as connection:
+            book = self._book_of(connection)
+            connection.begin()
+            said = book.forget(connection) if book.exists(connection) else []
+            connection.commit()
+        self._seen = None
+        return said
+
+    def close(self) -> None:
+        """Roll back what is open and let go of the file; idempotent."""
+        self._abandon()
+        self._database.close()
+        self._seen = None
+
+    @property
+    def _checkpoint(self) -> Checkpoint:
+        if self._seen is None:
+            raise SetupError("the target is not open")
+        return self._seen
+
+    def _apply(self, batch: Batch) -> None:
+        if self._transaction is None:
+            self._transaction = self._begin()
+        transaction = self._transaction
+        connection = transaction.connection
+        crashpoint.reached("sink.before_rows")
+        for changes in batch.changes:
+            self._apply_changes(transaction, changes, batch)
+        self._stop_if_cancelled()
+        crashpoint.reached("sink.after_rows")
+        transaction.rows += batch.rows
+        transaction.transactions += batch.transactions
+        if batch.position is None:
+            return
+        transaction.book.count_applied(connection, transaction.applied)
+        transaction.book.move(
+            connection,
+            self._checkpoint,
+            batch.position,
+            transactions=transaction.transactions,
+            rows=transaction.rows,
+            commit_time=batch.commit_time,
+        )
+        crashpoint.reached("sink.before_commit")
+        connection.commit()
+        crashpoint.reached("sink.after_commit")
+        self._seen = replace(self._checkpoint, position=batch.position)
+        self._targets.update(transaction.targets)
+        self._transaction = None
+        self._database.release(connection)
+
+    def _apply_changes(self, transaction: _Transaction, changes: Changes, batch: Batch) -> None:
+        self._stop_if_cancelled()
+        connection, table = transaction.connection, changes.table
+        target = transaction.targets.get(table.id) or self._targets.get(table.id)
+        if target is None or target.table != table:
+            target = shape.fit(connection, transaction.book, table, self._options.as_text)
+            transaction.targets[table.id] = target
+        try:
+            if table.key:
+                apply_net(connection, target, fold(changes), overlapping=batch.overlapping)
+            else:
+                apply_rows(connection, target, fold_rows(changes), overlapping=batch.overlapping)
+        except VALUE_ERRORS:
+            connection.rollback()
+            identity = table.key_positions if table.key else range(len(table.columns))
+            parts = [(range(len(table.columns)), changes.new), (identity, changes.old)]
+            until = f" (changes up to position {batch.position})" if batch.position else ""
+            raise unfit(connection, target, parts, until) from None
+        transaction.applied[table.id] = transaction.applied.get(table.id, 0) + len(changes)
+
+    def _begin(self) -> _Transaction:
+        connection = self._database.acquire()
+        try:
+            self._verify_unchanged(connection)
+            connection.begin()
+            return _Transaction(connection, self._book_of(connection))
+        except BaseException:
+            self._database.release(connection)
+            raise
+
+    def _abandon(self) -> None:
+        """Roll back the transaction that is open, if any."""
+        transaction, self._transaction = self._transaction, None
+        if transaction is not None:
+            self._database.release(transaction.connection)
+
+    def _verify_unchanged(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """After the file was let go of and opened again: see that nobody took or moved the checkpoint in between."""
+        seen = self._checkpoint
+        if self._generation == self._database.generation:
+            return
+        book = self._book_of(connection)
+        now = book.read(connection) if book.exists(connection) else Checkpoint()
+        if (now.position, now.epoch) != (seen.position, seen.epoch):
+            raise book.overtaken()
+        self._targets.clear()  # other programs may have changed the tables
+        self._generation = self._database.generation
+
+    def _check_epoch(self) -> None:
+        """See on a fresh snapshot that nobody has taken the checkpoint row."""
+        with self._database.use() as connection:
+            book = self._book_of(connection)
+            if book.read(connection).epoch != self._checkpoint.epoch:
+                raise book.overtaken()
+
+    def _stop_if_cancelled(self) -> None:
+        if self._cancelled.is_set():
+            raise TransientError("applying changes: cancelled")
+
+    def _meet_rows(self, connection: duckdb.DuckDBPyConnection, book: Bookkeeping, table: Table) -> list[str]:
+        if self._pipeline.on_existing == "refuse":
+            raise SetupError(
+                f"{table.id}: the target table exists and holds rows",
+                hint='set on_existing = "replace" to empty it or "keep" to copy into it',
+            )
+        if self._pipeline.on_existing == "keep":
+            return [f"kept the rows of table {table.id}"]
+        connection.execute(f"TRUNCATE {shape.qualified(book.catalog, table.id)}")
+        return [f"emptied table {table.id}"]
+
+    @contextmanager
+    def _writing(self, doing: str) -> Iterator[tuple[duckdb.DuckDBPyConnection, Bookkeeping]]:
+        """Run a block in a transaction of its own that commits only while the checkpoint row is ours."""
+        with translated(doing), self._database.use() as connection:
+            self._verify_unchanged(connection)
+            book = self._book_of(connection)
+            connection.begin()
+            yield connection, book
+            if book.read(connection).epoch != self._checkpoint.epoch:
+                raise book.overtaken()
+            connection.commit()
+
+    @contextmanager
+    def _looking(self) -> Iterator[tuple[duckdb.DuckDBPyConnection, Bookkeeping]]:
+        """Lend a connection for reading; closes the file afterwards if it was not open before."""
+        held = self._seen is not None
+        try:
+            with self._database.use() as connection, translated(f"reading {self._options.path}"):
+                yield connection, self._book_of(connection)
+        finally:
+            if not held:
+                self._database.close()
+
+    def _book_of(self, connection: duckdb.DuckDBPyConnection) -> Bookkeeping:
+        row = first_row(connection, "SELECT current_database()")
+        assert row
+        return self._book(row[0])
+
+    def _book(self, catalog: str) -> Bookkeeping:
+        return Bookkeeping(shape.quote(catalog), self._pipeline.name)
+
+
+class _Transaction:
+    """An open target transaction and what was done in it."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, book: Bookkeeping) -> None:
+        self.connection = connection
+        self.book = book
+        self.targets: dict[TableId, Target] = {}
+        self.applied: dict[TableId, int] = {}
+        self.rows = 0
+        self.transactions = 0
