@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Final, Protocol
+from dataclasses import dataclass
+from typing import Any, Final
 
 import psycopg
 
@@ -13,6 +13,7 @@ from cdcrep.errors import SetupError
 from cdcrep.table import Column, Table, TableId
 from cdcrep_connectors.postgres.connection import Connection
 from cdcrep_connectors.postgres.failures import translate
+from cdcrep_connectors.postgres.relation import Relation as RelationMessage
 from cdcrep_connectors.postgres.types import NativeType, column_type
 
 DIALECT: Final = "postgresql"
@@ -80,7 +81,7 @@ class Relation:
     row_security: bool
     """Row-level security would hide rows from us."""
     owned: bool
-    ancestors: tuple[int, ...]
+    ancestors: Sequence[int]
 
 
 @dataclass(frozen=True)
@@ -101,59 +102,6 @@ class Described:
     problem: str = ""
 
 
-class RelationColumn(Protocol):
-    """A column of a Relation message."""
-
-    @property
-    def name(self) -> str:
-        """Its name."""
-        ...
-
-    @property
-    def is_key(self) -> bool:
-        """Whether it is part of the replica identity."""
-        ...
-
-    @property
-    def type_oid(self) -> int:
-        """Its type."""
-        ...
-
-    @property
-    def type_modifier(self) -> int:
-        """Its type's modifier."""
-        ...
-
-
-class RelationMessage(Protocol):
-    """What pgoutput says about a table before its first change, and again when it may have changed."""
-
-    @property
-    def oid(self) -> int:
-        """The table's oid."""
-        ...
-
-    @property
-    def namespace(self) -> str:
-        """The schema; empty for pg_catalog."""
-        ...
-
-    @property
-    def name(self) -> str:
-        """The table's name."""
-        ...
-
-    @property
-    def replica_identity(self) -> str:
-        """`relreplident`."""
-        ...
-
-    @property
-    def columns(self) -> Sequence[RelationColumn]:
-        """The columns that are sent, in order."""
-        ...
-
-
 class Catalog:
     """Looks things up on one connection, remembering types; one thread at a time, enforced by a lock."""
 
@@ -165,11 +113,7 @@ class Catalog:
 
     def relations(self) -> list[Relation]:
         """List everything in user schemas that resembles a table, sorted by name."""
-        rows = self._fetch(RELATIONS)
-        return [
-            Relation(oid, TableId(schema, name), *rest, ancestors=tuple(ancestors))
-            for oid, schema, name, *rest, ancestors in rows
-        ]
+        return [_relation(row) for row in self._fetch(RELATIONS)]
 
     def describe(self, relations: Sequence[Relation], with_stored_generated: bool = False) -> list[Described]:
         """Read shapes; `with_stored_generated` where the publication sends stored generated columns (18 and later)."""
@@ -222,7 +166,7 @@ class Catalog:
             SetupError: a type that the message names is not supported or does not exist any more.
         """
         now = self._by_oid(message.oid)
-        id_ = TableId(message.namespace or "pg_catalog", message.name)
+        id_ = TableId(message.schema, message.name)
         pairs = [(column.type_oid, column.type_modifier) for column in message.columns]
         with self._lock:
             self._load_types(pairs)
@@ -251,9 +195,7 @@ class Catalog:
         rows = self._fetch(sql, [oid])
         if not rows:
             return None
-        number, schema, name, *rest, ancestors = rows[0]
-        relation = Relation(number, TableId(schema, name), *rest, ancestors=tuple(ancestors))
-        return self.describe([relation], with_stored_generated=True)[0].table
+        return self.describe([_relation(rows[0])], with_stored_generated=True)[0].table
 
     def _load_types(self, wanted: Iterable[tuple[int, int]]) -> None:
         """Read types that are not known yet with everything they consist of."""
@@ -301,6 +243,11 @@ class Catalog:
             raise translate(error, "reading the source's catalogue") from error
 
 
+def _relation(row: tuple[Any, ...]) -> Relation:
+    oid, schema, name, *rest = row
+    return Relation(oid, TableId(schema, name), *rest)
+
+
 def _identity_index(replica_identity: str, keys: Sequence[tuple[bool, bool, list[str]]]) -> tuple[str, ...]:
     """Return the columns of the index that identifies rows: with FULL the primary key, if there is one."""
     if replica_identity == "i":
@@ -334,8 +281,3 @@ def _parts(native: NativeType) -> list[tuple[int, int]]:
     if native.base is not None:
         return [(native.base, native.base_modifier if native.type_class == "d" else -1)]
     return [(oid, modifier) for _, oid, modifier in native.fields]
-
-
-def without_nullability(table: Table) -> Table:
-    """Return the shape as far as the stream knows it, for comparing."""
-    return replace(table, columns=tuple(replace(column, nullable=True) for column in table.columns))

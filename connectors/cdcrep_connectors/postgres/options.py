@@ -51,7 +51,6 @@ class SourceOptions(ServerOptions):
         True, description="Create the publication and keep it equal to the configured tables; false: it is given."
     )
     failover: bool = Field(False, description="Keep the slot on standby servers in step (PostgreSQL 17 and later).")
-    snapshot_workers: int = Field(2, ge=1, le=32, description="Connections that read tables during the first copy.")
     chunk_bytes: int = Field(64 << 20, ge=1 << 20, description="Table bytes that are copied in one target transaction.")
     slot_timeout: float = Field(
         60.0, gt=0, description="Seconds to wait for older transactions to end while the slot is created."

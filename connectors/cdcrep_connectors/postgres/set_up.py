@@ -41,6 +41,9 @@ class NewSlot:
     """A slot just created on a replication session that keeps its snapshot alive."""
 
     session: Connection
+    system: int
+    """The cluster's system identifier."""
+    timeline: int
     lsn: int
     """Consistent point: the snapshot shows every commit that ended at or before it, and no other."""
     snapshot: str
@@ -128,6 +131,7 @@ def create_slot(
     timer.daemon = True
     timer.start()
     try:
+        system = session.execute(b"IDENTIFY_SYSTEM").fetchone()
         row = session.execute(statement.encode()).fetchone()
     except psycopg.Error as error:
         session.close()
@@ -141,7 +145,8 @@ def create_slot(
     finally:
         timer.cancel()
     assert row is not None, "the server answers with one row"
-    return NewSlot(session, parse_lsn(row[1]), row[2])
+    assert system is not None, "the server answers with one row"
+    return NewSlot(session, int(system[0]), int(system[1]), parse_lsn(row[1]), row[2])
 
 
 def drop_slot(connection: Connection, name: str) -> None:
