@@ -1,0 +1,254 @@
+"""Brings the net effect on a table with a key into the target: deletes, moved keys, updates, new rows.
+
+The order within a table is: delete keys, move keys, update rows in place, insert rows. Where that order collides with
+a unique index although the final state is right (keys or unique values that swap), `_rewrite` takes all affected rows
+out and puts their final images in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cdcrep.changes import Mask
+from cdcrep.errors import DivergedError, SetupError
+from cdcrep.fold import Net
+from cdcrep_connectors.postgres.session import CONFLICTS, Session
+from cdcrep_connectors.postgres.stage import Stage, Unknown, staged_columns
+from cdcrep_connectors.postgres.target_tables import TargetTable
+from cdcrep_connectors.relational.names import listed, quote
+
+
+def delete_keys(session: Session, stage: Stage, net: Net) -> int:
+    """Delete the keys that are gone, except those whose rows move on to other keys; return how many were missing."""
+    target, rows = stage.target, net.deletes.num_rows
+    if not rows:
+        return 0
+    columns = {f"c{i}": net.deletes.column(k) for k, i in enumerate(target.table.key_positions)}
+    stage.fill(session, stage.keys, columns, rows)
+    if net.moved is None:
+        return rows - _count(session, f"DELETE FROM {target.name} t USING {stage.keys} s WHERE {_on_key(target)}")
+    match = _match(net, net.moved)
+    columns = {f"m{k}": match.column(k) for k in range(match.num_columns)}
+    stage.fill(session, stage.rows, columns, match.num_rows)
+    _count(
+        session,
+        f"DELETE FROM {target.name} t USING {stage.keys} s WHERE {_on_key(target)} "
+        f"AND NOT EXISTS (SELECT FROM {stage.rows} s WHERE {_on_match(target)})",
+    )
+    return 0
+
+
+def write_rows(session: Session, stage: Stage, net: Net, *, overlapping: bool) -> int:
+    """Write the final images; return how many rows that should have been in the target were missing.
+
+    Raises:
+        DivergedError: a row is missing of which the change does not carry every value.
+    """
+    if not net.rows.num_rows:
+        return 0
+    if overlapping and net.moved is not None:
+        return _rewrite(session, stage, net, overlapping=True)
+    if net.moved is None and not net.fresh.any() and not stage.target.conflicts_elsewhere:
+        return _update(session, stage, net, np.ones(net.rows.num_rows, np.bool_), overlapping=overlapping)
+    try:
+        with session.savepoint():
+            return _write_in_order(session, stage, net, overlapping=overlapping)
+    except CONFLICTS:
+        return _write_again(session, stage, net, overlapping=overlapping)
+
+
+def _write_in_order(session: Session, stage: Stage, net: Net, *, overlapping: bool) -> int:
+    moved = np.zeros(net.rows.num_rows, np.bool_) if net.moved is None else net.moved
+    # Under overlapping changes new rows are likely to be there already.
+    new = np.zeros(net.rows.num_rows, np.bool_) if overlapping else net.fresh & ~moved
+    missing = _move(session, stage, net) if moved.any() else 0
+    in_place = ~(moved | new)
+    if in_place.any():
+        missing += _update(session, stage, net, in_place, overlapping=overlapping)
+    if new.any():
+        _insert(session, stage.target, net.rows if new.all() else net.rows.filter(pa.array(new)))
+    return missing
+
+
+def _write_again(session: Session, stage: Stage, net: Net, *, overlapping: bool) -> int:
+    """Write images after they collided: new rows that exist already become updates, all else is rewritten."""
+    if net.moved is None and net.fresh.any():
+        try:
+            with session.savepoint():
+                missing = _update(session, stage, net, ~net.fresh, overlapping=overlapping) if (~net.fresh).any() else 0
+                _update(session, stage, net, net.fresh, overlapping=True)
+                return missing
+        except CONFLICTS:
+            pass
+    return _rewrite(session, stage, net, overlapping=overlapping)
+
+
+def _insert(session: Session, target: TargetTable, rows: pa.Table) -> None:
+    session.copy(
+        f"COPY {target.name} ({', '.join(map(target.column, target.written))}) FROM STDIN",
+        [rows.column(i) for i in target.written],
+        rows.num_rows,
+    )
+
+
+def _update(session: Session, stage: Stage, net: Net, which: Mask, *, overlapping: bool) -> int:
+    """Update rows under their own keys and insert those that are not there; return how many were not."""
+    target, rows = stage.target, net.rows if which.all() else net.rows.filter(pa.array(which))
+    unknown = Unknown.of({i: mask[which] for i, mask in net.unknown.items()}, rows.num_rows)
+    stage.fill(session, stage.rows, staged_columns(target, rows, unknown), rows.num_rows)
+    updated = _update_from_stage(session, stage, unknown, _on_key(target), with_key=False)
+    if updated == rows.num_rows:
+        return 0
+    return _insert_missing(session, stage, unknown, rows.num_rows - updated, overlapping=overlapping)
+
+
+def upsert_staged(session: Session, stage: Stage, rows: int) -> None:
+    """Update or insert the fully known rows that the stage holds, `rows` in number."""
+    unknown = Unknown.of({}, rows)
+    updated = _update_from_stage(session, stage, unknown, _on_key(stage.target), with_key=False)
+    if updated < rows:
+        _insert_missing(session, stage, unknown, rows - updated, overlapping=True)
+
+
+def _update_from_stage(session: Session, stage: Stage, unknown: Unknown, condition: str, *, with_key: bool) -> int:
+    target = stage.target
+    key = target.table.key_positions
+    ordinals = [i for i in target.written if i not in unknown.everywhere and (with_key or i not in key)]
+    # A table of key columns only: its rows are found, and stay as they are.
+    ordinals = ordinals or [i for i in key if i in target.written]
+    changes = ", ".join(f"{target.column(i)} = {unknown.value(i, f't.{target.column(i)}')}" for i in ordinals)
+    return _count(session, f"UPDATE {target.name} t SET {changes} FROM {stage.rows} s WHERE {condition}")
+
+
+def _insert_missing(session: Session, stage: Stage, unknown: Unknown, absent: int, *, overlapping: bool) -> int:
+    """Insert staged rows that the target lacks and of which all values are known; `absent` of them are expected."""
+    target = stage.target
+    complete = "s.u = 0 AND " if unknown.columns else ""
+    inserted = _count(
+        session,
+        f"INSERT INTO {target.name} ({', '.join(map(target.column, target.written))}) OVERRIDING SYSTEM VALUE "
+        f"SELECT {', '.join(_staged(target, unknown))} FROM {stage.rows} s "
+        f"WHERE {complete}NOT EXISTS (SELECT FROM {target.name} t WHERE {_on_key(target)})",
+    )
+    if inserted < absent and not overlapping:
+        raise _incomplete(target, absent - inserted)
+    return 0 if overlapping else inserted
+
+
+def _staged(target: TargetTable, unknown: Unknown) -> list[str]:
+    return ["NULL" if i in unknown.everywhere else f"s.c{i}" for i in target.written]
+
+
+def _incomplete(target: TargetTable, count: int) -> DivergedError:
+    table = target.table.id
+    return DivergedError(
+        f"{table}: {count} changed row(s) are missing in the target, and the source did not send all their "
+        "values (unchanged large values are not sent)",
+        hint=f"somebody else deleted rows in the target; copy the table again: cdcrep backfill --table {table}",
+    )
+
+
+def _move(session: Session, stage: Stage, net: Net) -> int:
+    """Give rows their new keys by UPDATE, so that cells which the source did not send stay."""
+    assert net.moved is not None
+    target, rows = stage.target, net.rows.filter(pa.array(net.moved))
+    unknown = Unknown.of({i: mask[net.moved] for i, mask in net.unknown.items()}, rows.num_rows)
+    columns = staged_columns(target, rows, unknown, _match(net, net.moved))
+    stage.fill(session, stage.rows, columns, rows.num_rows)
+    # Rows under the new keys that do not move on themselves were deleted before their keys were taken.
+    session.execute(
+        f"DELETE FROM {target.name} t USING {stage.rows} s WHERE {_on_key(target)} "
+        f"AND NOT EXISTS (SELECT FROM {stage.rows} s WHERE {_on_match(target)})"
+    )
+    moved = _update_from_stage(session, stage, unknown, _on_match(target), with_key=True)
+    if moved == rows.num_rows:
+        return 0
+    return _insert_missing(session, stage, unknown, rows.num_rows - moved, overlapping=False)
+
+
+def _rewrite(session: Session, stage: Stage, net: Net, *, overlapping: bool) -> int:
+    """Take every affected row out of the target and put its final image in: works in any order of keys and values."""
+    target = stage.target
+    if target.deletes_cascade and not session.replica:
+        raise SetupError(
+            f"{target.table.id}: keys or unique values swap, so rows must be taken out and put back, and foreign "
+            "keys of the target would carry that over to other tables",
+            hint="let cdcrep's role switch them off: GRANT SET ON PARAMETER session_replication_role TO the role",
+        )
+    rows, unknown = net.rows, Unknown.of(net.unknown, net.rows.num_rows)
+    match = _before(net, overlapping=overlapping)
+    stage.fill(session, stage.rows, staged_columns(target, rows, unknown, match), rows.num_rows)
+    images = f"pg_temp.cdcrep_images_{stage.number}"
+    found = _take_images(session, stage, unknown, images, overlapping=overlapping)
+    for condition in (_on_key(target), _on_match(target)):
+        session.execute(f"DELETE FROM {target.name} t USING {stage.rows} s WHERE {condition}")
+    names = [target.table.columns[i].name for i in target.written] + target.own
+    session.execute(
+        f"INSERT INTO {target.name} ({listed(names)}) OVERRIDING SYSTEM VALUE "
+        f"SELECT {', '.join(f'i.{_image(i)}' for i in range(len(names)))} FROM {images} i"
+    )
+    session.execute(f"DROP TABLE {images}")
+    absent = _insert_missing(session, stage, unknown, rows.num_rows - found, overlapping=overlapping)
+    return 0 if overlapping else absent - match.column(0).null_count
+
+
+def _take_images(session: Session, stage: Stage, unknown: Unknown, images: str, *, overlapping: bool) -> int:
+    """Collect the final images of rows that are in the target, with its own columns; return how many there are."""
+    target = stage.target
+    values = [unknown.value(i, f"t.{target.column(i)}") for i in target.written]
+    values += [f"t.{quote(name)}" for name in target.own]
+    columns = ", ".join(f"{value} AS {_image(i)}" for i, value in enumerate(values))
+    source = f"{target.name} t ON {_on_match(target)}"
+    if overlapping:
+        # The row may have moved already; what its old key holds is preferred.
+        source = (
+            f"LATERAL (SELECT t.* FROM {target.name} t WHERE ({_on_match(target)}) OR ({_on_key(target)}) "
+            f"ORDER BY ({_on_match(target)}) DESC NULLS LAST LIMIT 1) t ON true"
+        )
+    return _count(
+        session, f"CREATE TEMPORARY TABLE {images} ON COMMIT DROP AS SELECT {columns} FROM {stage.rows} s JOIN {source}"
+    )
+
+
+def _image(index: int) -> str:
+    return f"i{index}"
+
+
+def _match(net: Net, which: Mask) -> pa.Table:
+    assert net.match is not None
+    return net.match.filter(pa.array(which))
+
+
+def _before(net: Net, *, overlapping: bool) -> pa.Table:
+    """Return the keys under which the rows stood before; null for rows that did not exist."""
+    key = net.rows.select(list(net.table.key_positions))
+    if net.match is not None:
+        if not overlapping:
+            return net.match
+        absent = pc.is_null(net.match.column(0))
+        return _choose(absent, key, net.match)
+    if overlapping:
+        return key
+    fresh = pa.array(net.fresh)
+    return _choose(fresh, pa.table([pa.nulls(len(fresh), c.type) for c in key.columns], names=key.column_names), key)
+
+
+def _choose(condition: pa.Array, yes: pa.Table, no: pa.Table) -> pa.Table:
+    columns = [pc.if_else(condition, a, b) for a, b in zip(yes.columns, no.columns, strict=True)]
+    return pa.table(columns, names=no.column_names)
+
+
+def _on_key(target: TargetTable) -> str:
+    return " AND ".join(f"t.{target.column(i)} = s.c{i}" for i in target.table.key_positions)
+
+
+def _on_match(target: TargetTable) -> str:
+    return " AND ".join(f"t.{target.column(i)} = s.m{k}" for k, i in enumerate(target.table.key_positions))
+
+
+def _count(session: Session, statement: str, *values: Sequence[str]) -> int:
+    return session.execute(statement, *values).rowcount

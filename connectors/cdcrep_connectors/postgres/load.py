@@ -1,0 +1,143 @@
+"""Loads chunks of the first copy: COPY bytes of a PostgreSQL source untouched, Arrow from any other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
+
+import psycopg
+
+from cdcrep.connector import Chunk, Stream
+from cdcrep.crashpoint import reached
+from cdcrep.errors import CdcrepError, DataError, SetupError
+from cdcrep.table import Table
+from cdcrep_connectors.postgres import checkpoint
+from cdcrep_connectors.postgres.apply_keyed import upsert_staged
+from cdcrep_connectors.postgres.checkpoint import Fence
+from cdcrep_connectors.postgres.column_types import DIALECT
+from cdcrep_connectors.postgres.copy_text import copy_text
+from cdcrep_connectors.postgres.failures import translate
+from cdcrep_connectors.postgres.session import Session
+from cdcrep_connectors.postgres.stage import Stage
+from cdcrep_connectors.postgres.target_tables import TargetTable, find
+
+BINARY, TEXT, ARROW = "pgcopy-binary", "pgcopy-text", "arrow"
+
+PIECE_BYTES: Final = 1 << 18
+
+SAME_IN_BINARY: Final = """
+    SELECT bool_and(coalesce(
+        to_regtype(n.native) = t.oid
+        AND (t.oid < 16384 OR t.typtype = 'e' OR (t.typtype = 'd' AND t.typbasetype < 16384))
+        AND t.typnamespace = CASE WHEN t.oid < 16384 THEN 'pg_catalog'::regnamespace ELSE t.typnamespace END
+        AND t.typname !~ '^_?reg', false))
+    FROM unnest($1::bigint[], $2::text[]) AS n (oid, native) LEFT JOIN pg_type t ON t.oid = n.oid::oid"""
+"""Whether binary values of a source's types mean the same here: arrays and composites of user types carry the source's
+OIDs, and so do the `reg…` types."""
+
+
+class PostgresLoader:
+    """One session of the first copy."""
+
+    def __init__(self, session: Session, fence: Fence, *, upsert: bool) -> None:
+        self._session = session
+        self._fence = fence
+        self._upsert = upsert
+        self._stages: dict[Table, Stage] = {}
+        self._binary: dict[Table, bool] = {}
+
+    def load(self, chunk: Chunk, formats: Mapping[str, Stream]) -> tuple[int, int]:
+        """Write a chunk's rows and its name in one transaction; return rows and bytes."""
+        try:
+            with self._session.transaction():
+                rows, size = self._write(chunk, formats)
+                self._fence.hold(self._session)
+                checkpoint.remember_chunk(self._session, self._fence.pipeline, chunk.table.id, chunk.name, rows, size)
+                reached("load.before_commit")
+        except (psycopg.Error, CdcrepError) as error:
+            raise translate(error, f"loading {chunk.table.id}") from error
+        reached("load.after_commit")
+        return rows, size
+
+    def _write(self, chunk: Chunk, formats: Mapping[str, Stream]) -> tuple[int, int]:
+        stage = self._stage(chunk.table)
+        target = stage.target
+        if not (chunk.table.key and (chunk.overlapping or self._upsert)):
+            return self._copy(target.name, [target.column(i) for i in target.written], target, formats)
+        stage.filled.clear()
+        rows, size = self._copy(stage.rows, [f"c{i}" for i in target.written], target, formats)
+        upsert_staged(self._session, stage, rows)
+        return rows, size
+
+    def _copy(
+        self, into: str, columns: list[str], target: TargetTable, formats: Mapping[str, Stream]
+    ) -> tuple[int, int]:
+        format_ = self._choose(target, formats)
+        names = f" ({', '.join(columns)})" if columns else ""
+        option = " (FORMAT binary)" if format_ == BINARY else ""
+        pieces = _arrow_pieces(formats[ARROW](), target) if format_ == ARROW else _pieces(formats[format_]())
+        session, size = self._session, 0
+        with session.cursor.copy(f"COPY {into}{names} FROM STDIN{option}".encode()) as copy:
+            for piece in pieces:
+                session.check()
+                copy.write(piece)
+                size += len(piece)
+        return session.cursor.rowcount, size
+
+    def _choose(self, target: TargetTable, formats: Mapping[str, Stream]) -> str:
+        table = target.table
+        # Where the target computes columns itself, whole rows cannot pass through.
+        if table.dialect == DIALECT and len(target.written) == len(table.columns):
+            if BINARY in formats and self._same_in_binary(target):
+                return BINARY
+            if TEXT in formats:
+                return TEXT
+        if ARROW not in formats:
+            raise DataError(f"{table.id}: the source offers no format that the target reads: {sorted(formats)}")
+        return ARROW
+
+    def _same_in_binary(self, target: TargetTable) -> bool:
+        table = target.table
+        if table not in self._binary:
+            oids = [target.columns[column.name].type_oid for column in table.columns]
+            natives = [column.type.native for column in table.columns]
+            ((same,),) = self._session.fetch(SAME_IN_BINARY, oids, natives)
+            self._binary[table] = bool(same)
+        return self._binary[table]
+
+    def _stage(self, table: Table) -> Stage:
+        if table not in self._stages:
+            target = find(self._session, table)
+            if target is None:
+                raise SetupError(f"{table.id}: the table is missing in the target")
+            stage = Stage(target, len(self._stages))
+            if table.key:
+                stage.create(self._session)
+            self._stages[table] = stage
+        return self._stages[table]
+
+    def cancel(self) -> None:
+        """Make a running `load` roll back and raise TransientError soon."""
+        self._session.cancel()
+
+    def close(self) -> None:
+        """End the session."""
+        self._session.close()
+
+
+def _pieces(stream: Iterable[Any]) -> Iterator[bytes]:
+    """Join small byte strings: handing each row to the driver costs more than the row."""
+    waiting: list[bytes] = []
+    size = 0
+    for data in stream:
+        waiting.append(data)
+        size += len(data)
+        if size >= PIECE_BYTES:
+            yield b"".join(waiting)
+            waiting, size = [], 0
+    yield b"".join(waiting)
+
+
+def _arrow_pieces(stream: Iterable[Any], target: TargetTable) -> Iterator[memoryview]:
+    for batch in stream:
+        yield from copy_text([batch.column(i) for i in target.written], batch.num_rows)

@@ -1,0 +1,1 @@
+"""What sinks that speak SQL share, by calling it."""
