@@ -1,0 +1,84 @@
+"""The command line of the measurements: `python -m bench [--quick] [--only W1,W2]`."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from bench import report
+from bench.clusters import Clusters
+from bench.machine import describe
+from bench.plan import WORKLOADS, Plan, Sizes
+from bench.results import Outcome
+from cdcrep.connector import Pipeline
+
+
+def _chosen(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
+    chosen = tuple(value.split(",")) if value else WORKLOADS
+    if unknown := sorted(set(chosen) - set(WORKLOADS)):
+        raise click.BadParameter(f"{', '.join(unknown)} (there are {', '.join(WORKLOADS)})")
+    return tuple(workload for workload in WORKLOADS if workload in chosen)
+
+
+@click.command()
+@click.option("--quick", is_flag=True, help="A tenth of the size.")
+@click.option("--scale", type=click.FloatRange(min=0, min_open=True), help="Another fraction of the full size.")
+@click.option("--only", "workloads", callback=_chosen, help=f"Some of {','.join(WORKLOADS)}.")
+@click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True)
+@click.option("--big-rows", type=int, help="Rows of W2-big's table (default: 20,000,000, or a tenth).")
+@click.option("--major", default=15, show_default=True, help="PostgreSQL's major version.")
+@click.option(
+    "--directory",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    default=Path("/tmp"),
+    show_default=True,
+    help="Where the clusters' data goes: up to 30 GB.",
+)
+@click.option("--write", type=click.Path(dir_okay=False, path_type=Path), help="Write the results to this page, too.")
+def main(
+    quick: bool,
+    scale: float | None,
+    workloads: tuple[str, ...],
+    rounds: int,
+    big_rows: int | None,
+    major: int,
+    directory: Path,
+    write: Path | None,
+) -> None:
+    """Measure cdcrep against PostgreSQL's own subscription, the raw receive limit and other ways to copy."""
+    sizes = Sizes().divided_by(1 / scale if scale else 10 if quick else 1)
+    if big_rows:
+        sizes = Sizes(**{**vars(sizes), "big_rows": big_rows})
+    plan = Plan(workloads, sizes, rounds, connections=Pipeline.copy_workers)
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    began = time.monotonic()
+
+    def say(text: str) -> None:
+        minutes, seconds = divmod(int(time.monotonic() - began), 60)
+        console.print(f"{minutes:3}:{seconds:02} {text}", markup=False, highlight=False, soft_wrap=True)
+
+    outcomes: dict[str, Outcome] = {}
+    with Clusters(major, directory) as clusters:
+        machine = describe(clusters)
+        for name, value in machine.items():
+            say(f"{name}: {value}")
+        for workload in plan.workloads:
+            outcomes[workload] = plan.measure(clusters, workload, say)
+    report.show(console, outcomes)
+    if write:
+        command = shlex.join(["python", "-m", "bench", *sys.argv[1:]])
+        write.parent.mkdir(parents=True, exist_ok=True)
+        write.write_text(report.markdown(outcomes, machine, f"{datetime.now(UTC):%Y-%m-%d}", command))
+        say(f"written to {write}")
+    if report.failures(outcomes):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

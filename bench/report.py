@@ -1,0 +1,146 @@
+"""Tables of what was measured: on the terminal, and as `docs/performance.md`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from rich.console import Console
+from rich.table import Table as RichTable
+
+from bench.requirements import NATIVE, PIPE, RAW, REQUIREMENTS, SCANNER, Requirement
+from bench.results import P50, P99, RATE, Outcome, Track
+
+Outcomes = Mapping[str, Outcome]
+Cell = Callable[[Track, Outcome], str]
+
+NOTHING: Final = "-"
+
+EXPLANATION: Final = """\
+W1 to W3 are written while every consumer is stopped; each consumer has a slot of its own and drains the same log in
+turn, the order changes every round. A rate counts row changes from the moment the server begins to send until the
+last transaction is visible in the target. "Raw receive" reads the socket and drops what it reads. W4: from the commit's
+confirmation to the writer until a reader of the target sees the row; DuckDB is read through the socket behind `cdcrep
+query`. W5 counts from start to exit. CPU seconds: source = walsender and backends that are read from, target = backends
+that are written to. Medians of all rounds; ratios are taken within a round. cdcrep runs with the smallest configuration
+file. After each measurement the target was compared with the source, rows and checksums; a figure that failed this is
+not shown."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table of texts."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+def grids(outcomes: Outcomes) -> list[Grid]:
+    """Return one table per workload and one of the requirements."""
+    return [*(_figures(outcome) for outcome in outcomes.values()), _verdicts(outcomes)]
+
+
+def failures(outcomes: Outcomes) -> list[str]:
+    """Return what went wrong, one line each."""
+    return [
+        f"{outcome.workload}: {track.name}: {track.error}"
+        for outcome in outcomes.values()
+        for track in outcome.tracks
+        if track.error
+    ]
+
+
+def show(console: Console, outcomes: Outcomes) -> None:
+    """Print everything."""
+    for grid in grids(outcomes):
+        table = RichTable(title=grid.title, title_justify="left")
+        for number, column in enumerate(grid.columns):
+            table.add_column(column, justify="right" if number else "left", overflow="fold")
+        for row in grid.rows:
+            table.add_row(*row)
+        console.print(table)
+    for failure in failures(outcomes):
+        console.print(f"ERROR {failure}", style="red", markup=False, highlight=False)
+
+
+def markdown(outcomes: Outcomes, machine: Mapping[str, str], date: str, command: str) -> str:
+    """Return everything as a page of the documentation."""
+    facts = {"date": date, "command": f"`{command}`", **machine}
+    lines = ["# Performance", "", "Written by the command below; machines differ, so compare ratios.", ""]
+    lines += [f"- {name}: {value}" for name, value in facts.items()]
+    lines += ["", EXPLANATION]
+    for grid in grids(outcomes):
+        lines += ["", f"## {grid.title}", "", _line(grid.columns)]
+        lines.append(_line(["---", *("---:" for _ in grid.columns[1:])]))
+        lines += [_line(row) for row in grid.rows]
+    lines += ["", *(f"- ERROR {failure}" for failure in failures(outcomes))]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _figures(outcome: Outcome) -> Grid:
+    columns: dict[str, Cell] = {"consumer": lambda track, _: track.name}
+    if outcome.workload == "W4":
+        columns |= {"p50 ms": _metric(P50, 1), "p99 ms": _metric(P99, 1)}
+    else:
+        columns |= {"rows/s": _metric(RATE, 0), "lowest to highest": _spread}
+        others = (NATIVE, RAW, PIPE, SCANNER)
+        columns |= {f"/ {other}": _ratio(other) for other in others if outcome.track(other)}
+    for role in ("source", "consumer", "target"):
+        columns[f"CPU s {role}"] = _cpu(role)
+    columns["peak RSS MiB"] = lambda track, _: _number(track.peak_rss_mib(), 0)
+    rows = [
+        [cell(track, outcome) for cell in columns.values()]
+        if not track.error
+        else [track.name, "ERROR", *(NOTHING for _ in range(len(columns) - 2))]
+        for track in outcome.tracks
+    ]
+    return Grid(f"{outcome.workload}: {outcome.title}", list(columns), rows)
+
+
+def _verdicts(outcomes: Outcomes) -> Grid:
+    rows = [_verdict(requirement, outcomes) for requirement in REQUIREMENTS if requirement.workload in outcomes]
+    return Grid("Requirements", ["workload", "consumer", "required", "measured", "met"], rows)
+
+
+def _verdict(requirement: Requirement, outcomes: Outcomes) -> list[str]:
+    figure = requirement.measured(outcomes)
+    met = NOTHING if figure is None else "yes" if requirement.is_met_by(figure) else "NO"
+    digits = 2 if requirement.other else 1
+    return [
+        requirement.workload,
+        requirement.consumer,
+        requirement.text,
+        "not measured" if figure is None else _number(figure, digits),
+        met,
+    ]
+
+
+def _number(figure: float | None, digits: int) -> str:
+    return NOTHING if figure is None else f"{figure:,.{digits}f}"
+
+
+def _metric(metric: str, digits: int) -> Cell:
+    return lambda track, _: _number(track.median(metric), digits)
+
+
+def _spread(track: Track, _: Outcome) -> str:
+    extremes = track.extremes(RATE)
+    return f"{extremes[0]:,.0f} to {extremes[1]:,.0f}" if extremes else NOTHING
+
+
+def _ratio(other: str) -> Cell:
+    def cell(track: Track, outcome: Outcome) -> str:
+        compared = outcome.track(other)
+        return _number(track.ratio(compared) if compared else None, 2)
+
+    return cell
+
+
+def _cpu(role: str) -> Cell:
+    return lambda track, _: _number(track.cpu_seconds(role), 1)
