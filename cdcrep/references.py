@@ -15,6 +15,8 @@ from cdcrep.redaction import conceal
 
 # `$${` stands for a literal `${`.
 _REFERENCE: Final = re.compile(r"\$\$\{|\$\{([^}]*)\}")
+LONGEST_PASSWORD: Final = 65_536
+
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -67,25 +69,29 @@ def read_password(path: Path) -> str:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise ConfigError(f"password_file {path} cannot be read: {error.strerror}") from error
-    with os.fdopen(descriptor, encoding="utf-8") as file:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise ConfigError(f"password_file {path} is not a regular file")
-        if found.st_uid not in {os.geteuid(), 0}:
-            raise ConfigError(f"password_file {path} belongs to another user", hint=f"chown {os.geteuid()} {path}")
-        if found.st_mode & 0o077:
-            raise ConfigError(
-                f"password_file {path} may be read by other users (mode {stat.S_IMODE(found.st_mode):04o})",
-                hint=f"chmod 600 {path}",
-            )
-        try:
-            password = file.read().rstrip("\r\n")
-        except UnicodeDecodeError as error:
-            raise ConfigError(f"password_file {path} is not UTF-8 text") from error
+    try:
+        _check_private(path, os.fstat(descriptor))
+        password = os.read(descriptor, LONGEST_PASSWORD).decode().rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"password_file {path} is not UTF-8 text") from error
+    finally:
+        os.close(descriptor)
     if not password:
         raise ConfigError(f"password_file {path} is empty")
     conceal(password)
     return password
+
+
+def _check_private(path: Path, found: os.stat_result) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        raise ConfigError(f"password_file {path} is not a regular file")
+    if found.st_uid not in {os.geteuid(), 0}:
+        raise ConfigError(f"password_file {path} belongs to another user", hint=f"chown {os.geteuid()} {path}")
+    if found.st_mode & 0o077:
+        mode = stat.S_IMODE(found.st_mode)
+        raise ConfigError(
+            f"password_file {path} may be read by other users (mode {mode:04o})", hint=f"chmod 600 {path}"
+        )
 
 
 def with_password(url: str, password: str) -> str:

@@ -171,15 +171,17 @@ class TerminalProgress:
         if rate:
             parts.append(f"{rate:,.0f}/s")
             if self._lag is not None:
-                parts.append(f"{self._lag:.2f} s behind at the last commit")
+                parts.append(f"{self._lag:.2f} s behind")
         if self._retry:
             parts.append(self._retry)
         line = Text.assemble(
             f"{self._pipeline} ", (self._state, _COLOURS.get(self._state, "cyan")), "  " + "  ".join(parts)
         )
-        line.no_wrap, line.overflow = True, "ellipsis"
         self._spinner.update(text=line)
-        return self._spinner
+        rendered = self._spinner.render(self._console.get_time())
+        if isinstance(rendered, Text):
+            rendered.no_wrap, rendered.overflow = True, "ellipsis"
+        return rendered
 
     def _print(self, text: str, style: str = "") -> None:
         self._console.print(Text(redact(text), style=style), soft_wrap=True)

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from cdcrep.connector import Answer
 from cdcrep.errors import SetupError, TransientError
-from cdcrep.service.frames import is_trusted, peer_user, raise_error, receive, send
+from cdcrep.service.frames import may_answer, peer_user, raise_error, receive, send
 from cdcrep.service.places import address, candidates
 
 STATUS_SECONDS: Final = 60.0
@@ -80,7 +80,7 @@ def _connect_in(directory: Path, socket_name: str) -> socket.socket | None:
         ) from error
     finally:
         os.close(descriptor)
-    if not is_trusted(peer_user(connection)):
+    if not may_answer(peer_user(connection)):
         connection.close()
         raise SetupError(f"the process behind {directory / socket_name} belongs to another user")
     return connection

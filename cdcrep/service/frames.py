@@ -51,9 +51,14 @@ def peer_user(connection: socket.socket) -> int:
     return int(_PEER.unpack(packed)[1])
 
 
-def is_trusted(user: int) -> bool:
-    """Tell whether a process of this user may be the other end: ours, root's, or anybody's for root."""
-    return user in {os.geteuid(), 0} or os.geteuid() == 0
+def may_ask(user: int) -> bool:
+    """Tell whether we answer a process of this user: our own and root's."""
+    return user in {os.geteuid(), 0}
+
+
+def may_answer(user: int) -> bool:
+    """Tell whether we believe a process of this user: our own and root's; root looks after everybody's."""
+    return may_ask(user) or os.geteuid() == 0
 
 
 def from_error(error: Exception) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import structlog
 
 from cdcrep.connector import Answer
 from cdcrep.errors import ConfigError, SetupError
-from cdcrep.service.frames import from_error, is_trusted, peer_user, receive, send
+from cdcrep.service.frames import from_error, may_ask, peer_user, receive, send
 from cdcrep.service.places import address
 
 REQUEST_SECONDS: Final = 10.0
@@ -75,7 +75,7 @@ class Service:
                 # Closed by us; anything else (too many open files) passes.
                 self._closing.wait(0.1)
                 continue
-            if not is_trusted(peer_user(connection)) or not self._room.acquire(blocking=False):
+            if not may_ask(peer_user(connection)) or not self._room.acquire(blocking=False):
                 connection.close()
                 continue
             threading.Thread(target=self._serve, args=(connection,), name="cdcrep-client", daemon=True).start()
