@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,13 +24,21 @@ def test_no_module_has_a_name_that_says_nothing() -> None:
 
 
 def test_the_engine_imports_no_driver_and_no_connector() -> None:
-    imports = {
-        path.relative_to(project.ROOT): project.foreign_imports(path.read_text())
-        for path in (project.ROOT / "cdcrep").rglob("*.py")
-    }
+    # The demonstration is a user of databases, not a part of the engine; the next test keeps it at a distance.
+    engine = [path for path in (project.ROOT / "cdcrep").rglob("*.py") if path.parent.name != "demo"]
+    imports = {path.relative_to(project.ROOT): project.foreign_imports(path.read_text()) for path in engine}
 
     assert imports
     assert {path: names for path, names in imports.items() if names} == {}
+
+
+def test_the_program_and_its_demonstration_load_without_any_driver() -> None:
+    program = "import sys, cdcrep.cli, cdcrep.demo, cdcrep.demo.postgres_server; print(*sys.modules)"
+
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+
+    assert "cdcrep.demo" in loaded
+    assert {name.split(".")[0] for name in loaded} & {*project.DRIVERS, "cdcrep_connectors"} == set()
 
 
 def test_no_connector_imports_another() -> None:

@@ -1,0 +1,5 @@
+"""`python -m cdcrep`: the same program as `cdcrep`."""
+
+from cdcrep.cli import main
+
+main()

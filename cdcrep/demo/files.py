@@ -1,0 +1,143 @@
+"""What the demonstration writes into its directory, and the care it takes of files that are not its own."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from cdcrep.demo.postgres_server import PostgresServer
+from cdcrep.demo.shop import OWNER, PUBLICATION, REPLICATOR, Shop
+from cdcrep.errors import ConfigError
+
+MARK: Final = "# Written by cdcrep demo, which will overwrite it."
+CHUNK_BYTES: Final = 4 << 20
+
+CONFIG: Final = """{mark}
+name = "demo"
+
+[source]
+url = {source}
+password_file = {password_file}
+publication = "{publication}"     # given: the role may read and replicate, not create
+create_publication = false
+chunk_bytes = {chunk_bytes}            # small, so that a killed first copy has much to keep
+
+[target]
+url = {target}
+
+[tables]
+include = ["shop.*"]
+"""
+
+STOP: Final = """#!/bin/sh
+{mark}
+# Stops what `cdcrep demo --keep` left running: the replicator and the server, whose data it deletes.
+if grep -q demo.toml /proc/{replicator}/cmdline 2> /dev/null; then kill {replicator}; fi
+server=$(head -n 1 {data}/postmaster.pid 2> /dev/null)
+if grep -q postgres "/proc/$server/cmdline" 2> /dev/null; then kill -INT "$server"; fi
+while kill -0 "${{server:-none}}" 2> /dev/null; do sleep 0.1; done
+rm -rf {home}
+rm -f {leftovers}
+"""
+
+
+class Files:
+    """The demonstration's files in one directory; `claimed` comes first."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory.absolute()
+        self.config = self.directory / "demo.toml"
+        self.copy = self.directory / "demo.duckdb"
+        self.log = self.directory / "demo.log"
+        self.password = self.directory / "demo.password"
+        self.pgpass = self.directory / "demo.pgpass"
+        self.stop_script = self.directory / "demo-stop.sh"
+
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Make the directory ours: refuse strangers' files and other runs, delete what an earlier run left.
+
+        Raises:
+            ConfigError: something is in the way; nothing was touched.
+        """
+        mine = self.config.exists() and MARK in self.config.read_text(errors="replace")
+        strangers = [file.name for file in self._all() if file.exists() and not mine]
+        if strangers:
+            raise ConfigError(
+                f"{self.directory} holds {', '.join(strangers)}, which no demonstration has written",
+                hint="cdcrep demo --directory SOMEWHERE-ELSE",
+            )
+        if self.stop_script.exists():
+            raise ConfigError(
+                f"an earlier demonstration was left running in {self.directory}",
+                hint=f"sh {shlex.quote(str(self.stop_script))}",
+            )
+        with self._locked():
+            self.config.write_text(f"{MARK}\n")
+            self.log.write_bytes(b"")
+            for file in (self.copy, self.copy.with_name("demo.duckdb.wal"), self.password, self.pgpass):
+                file.unlink(missing_ok=True)
+            try:
+                yield
+            finally:
+                if not self.stop_script.exists():
+                    self.password.unlink(missing_ok=True)
+                    self.pgpass.unlink(missing_ok=True)
+
+    def write_config(self, shop: Shop) -> None:
+        """Write the configuration, and the replicator's password into a file of its own."""
+        _write_secret(self.password, shop.password(REPLICATOR))
+        self.config.write_text(
+            CONFIG.format(
+                mark=MARK,
+                source=json.dumps(shop.url(REPLICATOR)),
+                password_file=json.dumps(str(self.password)),
+                publication=PUBLICATION,
+                chunk_bytes=CHUNK_BYTES,
+                target=json.dumps(f"duckdb:///{self.copy}"),
+            )
+        )
+
+    def write_stop_script(self, shop: Shop, server: PostgresServer, replicator: int) -> None:
+        """Write what stops everything that is left running, and the owner's password for psql."""
+        _write_secret(self.pgpass, f"127.0.0.1:{server.port}:*:{OWNER}:{shop.password(OWNER)}\n")
+        leftovers = (self.password, self.pgpass, self.stop_script)
+        self.stop_script.write_text(
+            STOP.format(
+                mark=MARK,
+                replicator=replicator,
+                data=shlex.quote(str(server.data_directory)),
+                home=shlex.quote(str(server.socket_directory)),
+                leftovers=" ".join(shlex.quote(str(file)) for file in leftovers),
+            )
+        )
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise ConfigError(f"cannot use the directory {self.directory}: {error.strerror}") from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
+        except BlockingIOError as error:
+            raise ConfigError(f"another demonstration runs in {self.directory} at this moment") from error
+        finally:
+            os.close(descriptor)
+
+    def _all(self) -> tuple[Path, ...]:
+        return self.config, self.copy, self.log, self.password, self.pgpass, self.stop_script
+
+
+def _write_secret(path: Path, text: str) -> None:
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)

@@ -1,0 +1,101 @@
+"""Measures the running replicator as a user would see it: when a committed change can be queried in the copy."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import psycopg
+
+from cdcrep.demo.replicator import Replicator
+from cdcrep.demo.shop import Shop
+from cdcrep.demo.writers import Sequence
+from cdcrep.errors import TransientError
+
+VISIBLE_WITHIN_SECONDS: Final = 30.0
+PAUSE_SECONDS: Final = 0.03
+ORDERS_PER_TRANSACTION: Final = 250
+LINES_PER_ORDER: Final = 3
+
+MANY_ORDERS: Final = """
+WITH placed AS (
+    INSERT INTO shop.orders (customer_id, total)
+    SELECT id, 9.75 FROM shop.customers ORDER BY id LIMIT %(orders)s RETURNING id
+), lines AS (
+    INSERT INTO shop.order_lines SELECT id, line, 'P00001', 1, 3.25 FROM placed, generate_series(1, %(lines)s) line
+    RETURNING 1
+) SELECT (SELECT count(*) FROM placed) + (SELECT count(*) FROM lines)
+"""
+
+
+@dataclass
+class Latencies:
+    """Seconds between the moment at which COMMIT returned and the moment at which a query returned the change."""
+
+    seconds: list[float]
+
+    def percentile(self, percent: float) -> float:
+        """Return the latency that `percent` of the commits did not exceed, in milliseconds."""
+        return float(np.percentile(self.seconds, percent)) * 1000
+
+
+def measure_latency(
+    shop: Shop, replicator: Replicator, writer: int, seed: int, seconds: float, tell: Callable[[int, float], None]
+) -> tuple[Latencies, Sequence]:
+    """Commit one small transaction after the other, and ask the running process for each until it is there."""
+    rng = random.Random(f"{seed} latency")  # noqa: S311 - repeatable on purpose
+    found: list[float] = []
+    began = time.monotonic()
+    with shop.connect() as connection:
+        sequence = Sequence(connection, writer)
+        while (elapsed := time.monotonic() - began) < seconds:
+            with sequence.transaction():
+                pass
+            found.append(wait_until_visible(replicator, sequence))
+            tell(len(found), elapsed)
+            time.sleep(rng.random() * PAUSE_SECONDS)
+    return Latencies(found), sequence
+
+
+def wait_until_visible(replicator: Replicator, sequence: Sequence, pause_seconds: float = 0.0) -> float:
+    """Ask the running process until it shows the sequence's last number; return the seconds that took.
+
+    Raises:
+        TransientError: not visible in time.
+    """
+    began = time.perf_counter()
+    question = f"SELECT value FROM shop.counters WHERE writer = {sequence.writer}"
+    while True:
+        rows = replicator.query(question)
+        elapsed = time.perf_counter() - began
+        if rows and rows[0]["value"] >= sequence.committed:
+            return elapsed
+        if elapsed > VISIBLE_WITHIN_SECONDS:
+            raise TransientError(f"a change was not visible within {VISIBLE_WITHIN_SECONDS:.0f} s")
+        time.sleep(pause_seconds)
+
+
+def write_backlog(shop: Shop, writer: int, transactions: int, tell: Callable[[int, int], None]) -> tuple[int, Sequence]:
+    """Commit transactions of 1,000 new rows each; return the number of rows that were changed."""
+    sizes = {"orders": ORDERS_PER_TRANSACTION, "lines": LINES_PER_ORDER}
+    changes = 0
+    with shop.connect() as connection:
+        sequence = Sequence(connection, writer)
+        while sequence.committed < transactions:
+            changes += _place_orders(connection, sequence, sizes)
+            tell(sequence.committed, changes)
+    return changes, sequence
+
+
+def _place_orders(connection: psycopg.Connection[Any], sequence: Sequence, sizes: dict[str, int]) -> int:
+    try:
+        with sequence.transaction():
+            row = connection.execute(MANY_ORDERS, sizes).fetchone()
+    except psycopg.errors.ForeignKeyViolation:  # a writer changed the key of one of these customers meanwhile
+        return 0
+    # With the two rows of the sequence.
+    return int(row[0]) + 2 if row else 0

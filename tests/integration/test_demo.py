@@ -1,0 +1,156 @@
+"""The demonstration plays to its end, says what it found, and is not to be fooled."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import stat
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import duckdb
+import pytest
+from rich.console import Console
+
+from cdcrep.cli.program import main
+from cdcrep.demo import run
+from cdcrep.demo.play import play
+from cdcrep.demo.postgres_server import find_binaries
+from cdcrep.errors import ConfigError, SetupError
+from tests.servers.fix_postgres import unavailable
+from tests.servers.waiting import wait_until
+
+pytestmark = [pytest.mark.servers, pytest.mark.timeout(180)]
+
+SPOILED = {
+    "a lost row": ("DELETE FROM shop.orders WHERE id = (SELECT min(id) FROM shop.orders)", "shop.orders: 1 rows lost"),
+    "an altered value": (
+        "UPDATE shop.customers SET name = name || ' ' WHERE id = (SELECT min(id) FROM shop.customers)",
+        "shop.customers: 1 rows altered",
+    ),
+    "a transaction applied twice": (
+        "INSERT INTO shop.events FROM shop.events WHERE writer = 1 AND seq = 1",
+        "1 stand twice",
+    ),
+    "a lost transaction": ("DELETE FROM shop.events WHERE writer = 2 AND seq = 1", "1 are missing"),
+    "a counter raised twice": ("UPDATE shop.counters SET value = value + 1 WHERE writer = 1", "the counter says"),
+}
+
+
+@pytest.fixture(autouse=True)
+def binaries() -> Path:
+    """Any PostgreSQL will do."""
+    try:
+        return find_binaries()
+    except SetupError as error:
+        unavailable(str(error))
+        raise
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """Where the demonstration's files go."""
+    return tmp_path / "demo"
+
+
+def small_play(directory: Path, *, kills: int = 0, spoil: str = "", keep: bool = False) -> tuple[int, str]:
+    """Play with few rows; return the exit code and what was printed."""
+
+    def before_comparison(copy: Path) -> None:
+        with duckdb.connect(str(copy)) as connection:
+            if spoil:
+                connection.execute(spoil)
+
+    output = io.StringIO()
+    code = play(
+        directory,
+        Console(file=output, width=160),
+        kills=kills,
+        seed=1,
+        keep=keep,
+        orders=4_000,
+        backlog_transactions=5,
+        latency_seconds=0.5,
+        before_comparison=before_comparison,
+    )
+    return code, output.getvalue()
+
+
+def figure(output: str, name: str) -> int:
+    """Return a number of the printed table."""
+    found = re.search(rf"^ *{name} +([\d,]+)", output, re.MULTILINE)
+    assert found, output
+    return int(found[1].replace(",", ""))
+
+
+def test_the_demonstration_survives_its_kills_and_says_what_it_found(directory: Path) -> None:
+    code, output = small_play(directory, kills=4)
+
+    assert code == 0, output
+    assert figure(output, "kills survived") == 4
+    assert (figure(output, "rows lost"), figure(output, "rows duplicated"), figure(output, "rows altered")) == (0, 0, 0)
+    assert figure(output, "rows") > 16_000
+    assert "seed 1" in output
+
+
+@pytest.mark.parametrize("what", SPOILED)
+def test_the_comparison_finds(what: str, directory: Path) -> None:
+    statement, complaint = SPOILED[what]
+
+    code, output = small_play(directory, spoil=statement)
+
+    assert code == 1
+    assert complaint in output
+
+
+def test_what_is_left_running_can_be_queried_and_stopped(
+    directory: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CDCREP_RUNTIME_DIR", str(tmp_path))
+    code, output = small_play(directory, keep=True)
+    stop = ["sh", str(directory / "demo-stop.sh")]
+    try:
+        assert code == 0, output
+        with pytest.raises(SystemExit) as ended:
+            main(["query", str(directory / "demo.toml"), "SELECT count(*) AS n FROM shop.events", "--format", "csv"])
+        with pytest.raises(ConfigError, match="left running"):
+            run(directory, False, 0, None, Console())
+    finally:
+        subprocess.run(stop, check=True)
+
+    assert ended.value.code == 0
+    assert int(capsys.readouterr().out.split()[1]) > 1_000
+    assert sorted(file.name for file in directory.iterdir()) == ["demo.duckdb", "demo.log", "demo.toml"]
+    wait_until(lambda: not running_in(directory), 10)
+
+
+def test_nothing_is_left_behind_but_the_copy_its_configuration_and_the_log(directory: Path) -> None:
+    small_play(directory)
+
+    assert sorted(file.name for file in directory.iterdir()) == ["demo.duckdb", "demo.log", "demo.toml"]
+    assert not running_in(directory)
+
+
+def test_files_of_others_are_not_touched(directory: Path) -> None:
+    directory.mkdir()
+    (directory / "demo.duckdb").write_text("precious")
+
+    with pytest.raises(ConfigError, match=r"demo\.duckdb"):
+        run(directory, False, 0, None, Console())
+
+    assert (directory / "demo.duckdb").read_text() == "precious"
+    assert [file.name for file in directory.iterdir()] == ["demo.duckdb"]
+
+
+def running_in(directory: Path) -> list[int]:
+    """Return the processes whose command line names a directory."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and str(directory).encode() in (entry / "cmdline").read_bytes():
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return found
