@@ -23,7 +23,7 @@ VECTORISED_FROM: Final = 4096
 
 BLOCK: Final = 96 << 10
 """Bytes looked at together: the intermediate masks stay in the processor's cache and below malloc's threshold for
-memory that is fetched anew from the kernel each time. Measured: 50 ns a message, 170 ns without blocks, 115 ns walking."""
+memory that is fetched anew from the kernel each time. Measured: 60 ns a message; without blocks 170, walking 115."""
 
 _length = struct.Struct(">I").unpack_from
 
@@ -111,7 +111,8 @@ def _chain(buffer: Bytes, begin: int, filled: int) -> tuple[Positions, Positions
 def _walk(buffer: Bytes, begin: int, filled: int, most: int = BLOCK) -> tuple[Positions, Positions, int]:
     """Go from message to message by their lengths."""
     content = memoryview(buffer.data)
-    starts, ends = [], []
+    starts: list[int] = []
+    ends: list[int] = []
     while begin + 5 <= filled and len(starts) < most and content[begin] == COPY_DATA:
         (length,) = _length(content, begin + 1)
         if not 4 <= length <= LONGEST:

@@ -108,8 +108,9 @@ def boundaries(messages: Messages, open_final_lsn: int | None) -> Boundaries:
         raise DataError("the source began or committed a transaction out of turn")
     if (commit_lsn != opened[: len(commit_lsn)]).any():
         raise DataError("a Commit message of the source does not belong to its Begin message")
-    if ((messages.classes == ROW) & (depth == 0)).any():
-        raise DataError("the source sent a row outside a transaction")
+    changes = (messages.classes == ROW) | (messages.buffer[messages.start] == ord("T"))
+    if (changes & (depth == 0)).any():
+        raise DataError("the source sent a change outside a transaction")
     end_lsn = u8[at_commit + 10].astype(np.uint64)
     microseconds = u8[at_commit + 18].astype(np.int64)
     return Boundaries(begin, final_lsn, commit, end_lsn, microseconds / 1e6 + UNIX_SECONDS_AT_2000)

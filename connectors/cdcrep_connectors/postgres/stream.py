@@ -1,0 +1,280 @@
+"""Streams committed changes from a replication slot as batches, and confirms what has become durable."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import psycopg
+from psycopg import sql
+
+from cdcrep.changes import Batch
+from cdcrep.connector import Copied, Pipeline
+from cdcrep.errors import CdcrepError
+from cdcrep.position import Position
+from cdcrep.table import Table, TableId
+from cdcrep_connectors.postgres.batches import BatchAssembler, Bounds
+from cdcrep_connectors.postgres.continuity import check_position, check_slot, identify
+from cdcrep_connectors.postgres.failures import translate
+from cdcrep_connectors.postgres.feedback import Feedback
+from cdcrep_connectors.postgres.lsn import Place, format_lsn, format_position, parse_lsn, parse_position
+from cdcrep_connectors.postgres.reading import FrameReader
+from cdcrep_connectors.postgres.relation import Relation
+from cdcrep_connectors.postgres.replication import BITE, FrameSource, start_replication
+
+Connection = psycopg.Connection[Any]
+
+STATUS_SECONDS: Final = 10.0
+"""Longest time between two status updates; a third of the server's wal_sender_timeout if that is less."""
+
+HEARTBEAT_BYTES: Final = 16 << 20
+"""Log that an idle stream may pass before it says so at once, so that the server can remove it."""
+
+ASK_SECONDS: Final = 0.1
+"""With `until`: how often the server is asked how far it is."""
+
+
+@dataclass
+class _Link:
+    """An open replication connection and what belongs to it."""
+
+    connection: Connection
+    source: FrameSource
+    feedback: Feedback
+    reader: FrameReader
+    assembler: BatchAssembler
+    after: int
+    system: int
+    timeline: int
+
+
+class ReplicationStream:
+    """Follows one replication slot: `cdcrep.connector.Source` holds the contract of stream, confirm, stop, current.
+
+    `connect` opens a session, for replication if its argument is true, with text forms pinned; `shape` makes the table
+    of a relation when the relation's first change arrives.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[bool], Connection],
+        shape: Callable[[Relation], Table],
+        *,
+        slot: str,
+        publications: Sequence[str],
+        pipeline: Pipeline,
+    ) -> None:
+        self._connect = connect
+        self._shape = shape
+        self._slot = slot
+        self._publications = tuple(publications)
+        self._pipeline = pipeline
+        self._stopping = threading.Event()
+        self._wake_reader, self._waker = socket.socketpair()
+        self._waker.setblocking(False)
+        self._link: _Link | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def skipped_transactions(self) -> int:
+        """Transactions that the server repeated since the stream started and that were left out."""
+        link = self._link
+        return link.assembler.skipped_transactions if link else 0
+
+    @property
+    def deduplicating(self) -> bool:
+        """Tell whether the server still repeats transactions that the target holds."""
+        link = self._link
+        return link is not None and link.assembler.deduplicating
+
+    def stream(
+        self, after: Position, copied: Mapping[TableId, Copied], until: Position | None = None
+    ) -> Iterator[Batch]:
+        """Yield what was committed after `after`; at the end the connection stays, for confirmations, until `close`."""
+        self._hang_up()
+        if self._stopping.is_set():
+            return
+        try:
+            link = self._link = self._open(after, copied)
+            yield from self._batches(link, None if until is None else parse_position(until).lsn)
+        except psycopg.Error as error:
+            self._hang_up()
+            raise translate(error, "streaming from the source") from error
+        except Exception:
+            self._hang_up()
+            raise
+
+    def confirm(self, durable: Position) -> None:
+        """Allow the server to forget what is at or before `durable`."""
+        link = self._link
+        if link is not None:
+            link.feedback.confirm(parse_position(durable).lsn)
+
+    def stop(self) -> None:
+        """Make the stream end soon, now or when it starts."""
+        self._stopping.set()
+        with contextlib.suppress(OSError):  # closed, or so full that the reader cannot overlook it
+            self._waker.send(b"\0")
+
+    def current(self) -> Position:
+        """Return a position at or after every transaction that has committed by now."""
+        try:
+            with self._connect(True) as connection:
+                system = identify(connection)
+                return format_position(system.identifier, system.timeline, committed_lsn(connection))
+        except psycopg.Error as error:
+            raise translate(error, "asking the source for its position") from error
+
+    def close(self) -> None:
+        """Send the last confirmation and end the connection; idempotent. No stream can be started afterwards."""
+        self.stop()
+        with self._lock:
+            link, self._link = self._link, None
+        if link is not None:
+            try:
+                link.feedback.stop()
+                link.source.finish()
+            except CdcrepError:
+                pass  # the server is gone: it will repeat what it did not hear about
+            finally:
+                _disconnect(link)
+        self._waker.close()
+        self._wake_reader.close()
+
+    def _hang_up(self) -> None:
+        """End a connection that has failed, or of which nobody takes notice any more."""
+        with self._lock:
+            link, self._link = self._link, None
+        if link is not None:
+            link.feedback.stop()
+            _disconnect(link)
+
+    def _open(self, after: Position, copied: Mapping[TableId, Copied]) -> _Link:
+        """Connect, make sure that the stream can go on from `after`, and start it."""
+        connection = self._connect(True)
+        try:
+            system = identify(connection)
+            place = check_position(after, system, connection)
+            check_slot(connection, self._slot, place, system.database)
+            interval = _status_interval(connection)
+            pid = connection.info.backend_pid
+            source = start_replication(connection, self._command(place))
+        except BaseException:
+            connection.close()
+            raise
+        feedback = Feedback(source.send, interval, place.lsn)
+        reader = FrameReader(source, self._wake_reader, feedback, lambda: self._is_working(pid))
+        bounds = Bounds(self._pipeline.max_batch_rows, self._pipeline.max_batch_bytes, BITE)
+
+        def write_position(lsn: int) -> Position:
+            return format_position(system.identifier, system.timeline, lsn)
+
+        assembler = BatchAssembler(self._shape, place.lsn, copied, bounds, write_position)
+        return _Link(connection, source, feedback, reader, assembler, place.lsn, system.identifier, system.timeline)
+
+    def _batches(self, link: _Link, until: int | None) -> Iterator[Batch]:
+        assembler, feedback = link.assembler, link.feedback
+        yielded, yielded_at, asked_at = link.after, time.monotonic(), 0.0
+        while not self._stopping.is_set() and (until is None or yielded < until):
+            now = time.monotonic()
+            if until is not None and now >= asked_at + ASK_SECONDS:
+                feedback.answer(wants_reply=True)
+                asked_at = now
+            patience = max(0.0, yielded_at + self._pipeline.heartbeat_seconds - now)
+            patience = patience if assembler.reached > yielded else self._pipeline.heartbeat_seconds
+            frames = link.reader.read(patience if until is None else min(patience, ASK_SECONDS))
+            batches, count = assembler.take(frames)
+            link.reader.window.consume(count)
+            feedback.received = assembler.received
+            if assembler.reply_requested:
+                feedback.answer()
+            if feedback.failure is not None:
+                raise feedback.failure
+            for batch in batches:
+                yield batch
+                if batch.position is not None:
+                    yielded, yielded_at = parse_position(batch.position).lsn, time.monotonic()
+                if self._stopping.is_set():
+                    return
+            if self._heartbeat_is_due(assembler, yielded, yielded_at, until):
+                yielded, yielded_at = assembler.reached, time.monotonic()
+                yield Batch(format_position(link.system, link.timeline, yielded))
+
+    def _heartbeat_is_due(self, assembler: BatchAssembler, yielded: int, yielded_at: float, until: int | None) -> bool:
+        advance = assembler.reached - yielded
+        if advance <= 0:
+            return False
+        # A server that shuts down asks for a reply, and waits until we confirm the end of its log.
+        at_once = assembler.reply_requested or advance > HEARTBEAT_BYTES
+        at_once |= until is not None and assembler.reached >= until
+        return at_once or time.monotonic() >= yielded_at + self._pipeline.heartbeat_seconds
+
+    def _command(self, place: Place) -> bytes:
+        names = ",".join('"' + name.replace('"', '""') + '"' for name in self._publications)
+        options = f"proto_version '1', publication_names '{names.replace(chr(39), chr(39) * 2)}'"
+        return f'START_REPLICATION SLOT "{self._slot}" LOGICAL {format_lsn(place.lsn)} ({options})'.encode()
+
+    def _is_working(self, pid: int) -> bool:
+        """Tell from another session whether the walsender is at work, so that its silence means nothing."""
+        try:
+            with self._connect(False) as connection:
+                row = connection.execute(
+                    "SELECT wait_event_type FROM pg_catalog.pg_stat_activity WHERE pid = %s", [pid]
+                ).fetchone()
+        except (psycopg.Error, CdcrepError):
+            return False
+        # Activity: it waits for log to be written. Client: it waits for us. In both cases it would have answered.
+        return row is not None and row[0] not in ("Activity", "Client")
+
+
+def committed_lsn(connection: Connection) -> int:
+    """Return an LSN at or after the end of every transaction that has committed, and that the log on disk reaches.
+
+    What is inserted may stay in memory for long (a commit with synchronous_commit = off, the records of an aborted
+    transaction), and a server does not stream what is not on disk: then an empty logical message, committed, flushes it.
+    """
+    in_recovery, block, segment = _row(
+        connection,
+        "SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('wal_block_size')::int, "
+        "pg_catalog.pg_size_bytes(pg_catalog.current_setting('wal_segment_size'))",
+    )
+    if in_recovery:
+        return parse_lsn(_row(connection, "SELECT pg_catalog.pg_last_wal_replay_lsn()::text")[0])
+    written, flushed = _row(
+        connection, "SELECT pg_catalog.pg_current_wal_insert_lsn()::text, pg_catalog.pg_current_wal_flush_lsn()::text"
+    )
+    inserted = before_page_header(parse_lsn(written), block, segment)
+    if parse_lsn(flushed) < inserted:
+        connection.execute("SET synchronous_commit = local")
+        connection.execute("SELECT pg_catalog.pg_logical_emit_message(true, 'cdcrep', '')")
+    return inserted
+
+
+def before_page_header(lsn: int, block: int, segment: int) -> int:
+    """Return the end of the last record, given where the next one would begin: a page's header may lie between them."""
+    header = 40 if lsn % segment == 40 else 24
+    return lsn - header if lsn % block == header else lsn
+
+
+def _status_interval(connection: Connection) -> float:
+    """Return the seconds between status updates that keep this session alive."""
+    (timeout,) = _row(
+        connection, "SELECT setting::int FROM pg_catalog.pg_settings WHERE name = 'wal_sender_timeout'"
+    )  # milliseconds; 0: never
+    return min(STATUS_SECONDS, timeout / 3000) if timeout else STATUS_SECONDS
+
+
+def _row(connection: Connection, query: str) -> tuple[Any, ...]:
+    row = connection.execute(sql.SQL(query)).fetchone()
+    assert row is not None
+    return tuple(row)
+
+
+def _disconnect(link: _Link) -> None:
+    link.source.socket.close()
+    link.connection.close()
