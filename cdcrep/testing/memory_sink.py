@@ -34,6 +34,7 @@ class MemorySink:
 
     def __init__(self, pipeline: Pipeline, options: MemorySinkOptions) -> None:
         self.pipeline = pipeline
+        self.options = options
         self.database = TargetDatabase.at(options.url)
         self._epoch: int | None = None
         self._position: Position | None = None
@@ -291,6 +292,8 @@ def _target(transaction: Transaction, table: Table) -> TargetTable:
         raise DivergedError(f"{table.id}: the target has no such table", hint="copy this table again")
     if target.key != table.key:
         raise DataError(f"{table.id}: the key has changed")
+    if not set(target.columns) <= {column.name for column in table.columns}:
+        raise DataError(f"{table.id}: a column is gone")
     for column in table.columns:
         if column.name not in target.columns:
             if not column.nullable:

@@ -1,0 +1,269 @@
+"""What every sink promises about the first copy and its bookkeeping, as tests that run over any sink."""
+
+# A test's name is its sentence; a fixture may be requested for its effect.
+# ruff: noqa: ARG002, D102
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from cdcrep.connector import Chunk, Copied, Sink
+from cdcrep.errors import CdcrepError, DivergedError, SetupError, TransientError
+from cdcrep.testing.contract_data import (
+    FIRST,
+    INT,
+    TEXT,
+    Target,
+    arrow,
+    batch,
+    following,
+    inserted,
+    pipeline,
+    position,
+    table,
+)
+from cdcrep.testing.memory_tables import Row, ordered
+
+ITEMS = table("items")
+EVENTS = table("events", key=(), worker=INT, what=TEXT)
+ROWS: list[Row] = [("1", "one", "big 1"), ("2", "two", None)]
+MORE: list[Row] = [("3", "three", "big 3")]
+
+
+class SinkCopyContract:
+    """Subclass, and give it a fixture `target`."""
+
+    @pytest.fixture
+    def target(self) -> Iterator[Target]:
+        """Make an adapter around a fresh database."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def sink(self, target: Target) -> Iterator[Sink]:
+        """Give a sink that has begun to copy ITEMS and EVENTS."""
+        sink = target.sink(pipeline())
+        sink.open()
+        sink.prepare([ITEMS, EVENTS])
+        sink.register({ITEMS.id: Copied(FIRST, snapshot="note"), EVENTS.id: Copied(FIRST)}, FIRST)
+        yield sink
+        sink.close()
+        target.close()
+
+    def test_a_new_pipeline_has_no_position(self, target: Target) -> None:
+        sink = target.sink(pipeline())
+
+        checkpoint = sink.open()
+
+        assert checkpoint.position is None
+        assert checkpoint.tables == {}
+        sink.close()
+        target.close()
+
+    def test_a_chunk_is_durable_with_its_name(self, target: Target, sink: Sink) -> None:
+        loader = sink.loader()
+        rows, size = loader.load(Chunk(ITEMS, "a"), arrow(ITEMS, ROWS))
+        loader.close()
+        sink.close()
+
+        assert ordered(target.rows(ITEMS)) == ROWS
+        assert rows == len(ROWS)
+        assert size > 0
+        again = target.sink(pipeline())
+        checkpoint = again.open()
+        again.close()
+        assert checkpoint.position == FIRST
+        assert checkpoint.tables[ITEMS.id] == Copied(FIRST, snapshot="note", chunks=frozenset({"a"}))
+        assert not checkpoint.tables[EVENTS.id].chunks
+
+    def test_an_interrupted_copy_goes_on_where_it_was(self, target: Target, sink: Sink) -> None:
+        load(sink, Chunk(ITEMS, "a"), ROWS)
+        sink.close()
+        again = target.sink(pipeline())
+        before = again.open().tables[ITEMS.id]
+
+        later = replace(before, position=position(5), exact=False)
+        again.register({ITEMS.id: later})
+        load(again, Chunk(ITEMS, "b", overlapping=True), [("2", "newer", "big 2"), *MORE])
+        again.finish([ITEMS.id])
+        again.close()
+
+        assert ordered(target.rows(ITEMS)) == [ROWS[0], ("2", "newer", "big 2"), *MORE]
+        last = target.sink(pipeline())
+        checkpoint = last.open()
+        last.close()
+        assert checkpoint.position == FIRST
+        assert checkpoint.tables[ITEMS.id] == replace(later, done=True, chunks=frozenset({"a", "b"}))
+        assert not checkpoint.tables[EVENTS.id].done
+
+    def test_a_copy_that_begins_again_begins_with_an_empty_table(self, target: Target, sink: Sink) -> None:
+        load(sink, Chunk(EVENTS, "a"), [("1", "x"), ("1", "x")])
+
+        sink.register({EVENTS.id: Copied(position(3))})
+        before = target.rows(EVENTS)
+        load(sink, Chunk(EVENTS, "a"), [("2", "y")])
+
+        assert before == []
+        assert target.rows(EVENTS) == [("2", "y")]
+
+    def test_a_load_that_fails_leaves_nothing(self, target: Target, sink: Sink) -> None:
+        def broken() -> Iterator[object]:
+            yield from arrow(ITEMS, ROWS)["arrow"]()
+            raise TransientError("the source was lost")
+
+        loader = sink.loader()
+        with pytest.raises(TransientError):
+            loader.load(Chunk(ITEMS, "a"), {"arrow": broken})
+        loader.close()
+
+        assert target.rows(ITEMS) == []
+        load(sink, Chunk(ITEMS, "a"), ROWS)
+        assert ordered(target.rows(ITEMS)) == ROWS
+
+    def test_loaders_work_side_by_side(self, target: Target, sink: Sink) -> None:
+        failures: list[BaseException] = []
+
+        def work(worker: int) -> None:
+            try:
+                for i in range(4):
+                    load(sink, Chunk(EVENTS, f"{worker}/{i}"), [(str(worker), str(n)) for n in range(50)])
+            except BaseException as failure:
+                failures.append(failure)
+
+        workers = [threading.Thread(target=work, args=(worker,)) for worker in range(3)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+
+        assert failures == []
+        assert len(target.rows(EVENTS)) == 3 * 4 * 50
+
+    def test_a_second_opener_fences_loaders_too(self, target: Target, sink: Sink) -> None:
+        loader = sink.loader()
+        second = target.sink(pipeline())
+        second.open()
+
+        with pytest.raises(DivergedError):
+            loader.load(Chunk(ITEMS, "a"), arrow(ITEMS, ROWS))
+        loader.close()
+        second.close()
+
+        assert target.rows(ITEMS) == []
+
+    def test_a_released_table_is_forgotten_and_keeps_its_rows(self, target: Target, sink: Sink) -> None:
+        load(sink, Chunk(ITEMS, "a"), ROWS)
+
+        sink.release([ITEMS.id])
+        sink.close()
+
+        again = target.sink(pipeline())
+        assert list(again.open().tables) == [EVENTS.id]
+        again.close()
+        assert ordered(target.rows(ITEMS)) == ROWS
+
+    def test_preparing_twice_does_nothing_the_second_time(self, target: Target, sink: Sink) -> None:
+        assert sink.prepare([ITEMS, EVENTS]) == []
+        assert target.rows(ITEMS) == []
+
+    @pytest.mark.parametrize("existing", ["refuse", "replace", "keep"])
+    def test_tables_that_hold_rows_are_treated_as_asked(self, target: Target, sink: Sink, existing: str) -> None:
+        load(sink, Chunk(ITEMS, "a"), ROWS)
+        sink.close()
+        other = target.sink(pipeline("other", on_existing=existing))
+        other.open()
+
+        if existing == "refuse":
+            assert any(obstacle.fatal for obstacle in other.obstacles([ITEMS]))
+            with pytest.raises(SetupError):
+                other.prepare([ITEMS])
+        else:
+            assert not any(obstacle.fatal for obstacle in other.obstacles([ITEMS]))
+            other.prepare([ITEMS])
+        other.close()
+
+        assert ordered(target.rows(ITEMS)) == ([] if existing == "replace" else ROWS)
+
+    def test_pipelines_in_one_target_do_not_disturb_each_other(self, target: Target, sink: Sink) -> None:
+        theirs = table("theirs")
+        other = following(target.sink(pipeline("other")), {theirs: ROWS})
+
+        other.apply(batch(7, inserted(theirs, *MORE[0])))
+        sink.apply(batch(1, inserted(ITEMS, *MORE[0])))
+
+        assert (sink.status()["position"], other.status()["position"]) == (position(1), position(7))
+        other.forget()
+        other.close()
+        sink.apply(batch(2))
+        assert sink.status()["position"] == position(2)
+        assert ordered(target.rows(theirs)) == [*ROWS, *MORE]
+
+    def test_status_tells_how_far_it_is(self, target: Target, sink: Sink) -> None:
+        load(sink, Chunk(ITEMS, "a"), ROWS)
+        sink.finish([ITEMS.id])
+        sink.apply(batch(1, inserted(ITEMS, *MORE[0]), inserted(EVENTS, "1", "x")))
+
+        status = sink.status()
+
+        assert status["position"] == position(1)
+        assert status["transactions"] == 1
+        assert status["rows"] == 2
+        assert status["commit_time"] == pytest.approx(1_700_000_001.0)
+        assert status["updated_at"] > 1_700_000_000
+        assert set(status["tables"]) == {"shop.items", "shop.events"}
+        assert tuple(status["tables"]["shop.items"]) == (2, 1, True)
+
+    def test_status_of_an_unknown_pipeline_is_empty(self, target: Target, sink: Sink) -> None:
+        assert target.sink(pipeline("unknown")).status() == {}
+
+    def test_status_does_not_take_the_row(self, target: Target, sink: Sink) -> None:
+        target.sink(pipeline()).status()
+
+        sink.apply(batch(1))
+
+        assert sink.status()["position"] == position(1)
+
+    def test_a_query_shows_one_commit_and_says_which(self, target: Target, sink: Sink) -> None:
+        load(sink, Chunk(ITEMS, "a"), ROWS)
+        sink.apply(batch(1, inserted(ITEMS, *MORE[0])))
+        sink.apply(batch(2, inserted(ITEMS, "4", None, None), ends=False))
+
+        answer = sink.query("select * from shop.items")
+
+        assert answer.position == position(1)
+        assert answer.commit_time == pytest.approx(1_700_000_001.0)
+        assert answer.data.num_rows == 3
+
+    def test_a_query_cannot_write(self, target: Target, sink: Sink) -> None:
+        with pytest.raises(CdcrepError):
+            sink.query("create table shop.written (x int)")
+
+    def test_forgetting_twice_is_fine_and_leaves_the_tables(self, target: Target, sink: Sink) -> None:
+        load(sink, Chunk(ITEMS, "a"), ROWS)
+
+        assert sink.forget()
+        assert sink.forget() == []
+        sink.close()
+
+        assert ordered(target.rows(ITEMS)) == ROWS
+        again = target.sink(pipeline())
+        assert again.status() == {}
+        assert again.open().position is None
+        again.close()
+
+    def test_closing_twice_or_before_opening_is_fine(self, target: Target, sink: Sink) -> None:
+        target.sink(pipeline("never")).close()
+
+        sink.close()
+        sink.close()
+
+
+def load(sink: Sink, chunk: Chunk, rows: list[Row]) -> None:
+    """Load a chunk on a loader of its own."""
+    loader = sink.loader()
+    try:
+        loader.load(chunk, arrow(chunk.table, rows))
+    finally:
+        loader.close()
