@@ -11,7 +11,7 @@ from bench.clusters import Clusters
 from bench.copiers import Copier
 from bench.processes import UsageSampler
 from bench.results import RATE, Outcome, Sample, Say, Track, guarded
-from bench.tables import BENCH, Digest, difference, postgres_digest
+from bench.tables import Digest, difference, postgres_digest
 from bench.waiting import BenchError
 from bench.workloads import create_bench
 
@@ -26,13 +26,18 @@ def measure_backfills(clusters: Clusters, copiers: Sequence[Copier], rows: int, 
         say(f"W5: writing {rows:,} rows")
         create_bench(clusters.source, DATABASE, rows)
         with clusters.source.connect(DATABASE) as connection:
-            expected = postgres_digest(connection, [BENCH])
+            expected = {
+                contents: postgres_digest(connection, [contents])
+                for contents in {copier.contents for copier in copiers}
+            }
         for number in range(1, rounds + 1):
             where = f"W5 round {number}"
             for copier, track in tracks.items():
                 if track.error:
                     continue
-                if guarded(track, where, say, partial(_copy, clusters, copier, rows, number, expected, track)):
+                if guarded(
+                    track, where, say, partial(_copy, clusters, copier, rows, number, expected[copier.contents], track)
+                ):
                     say(f"{where}: {track.name}: {track.samples[-1].values[RATE]:,.0f} rows/s")
     finally:
         clusters.source.drop_database(DATABASE)
@@ -53,7 +58,7 @@ def _copy(clusters: Clusters, copier: Copier, rows: int, number: int, expected: 
         finally:
             usage = sampler.finish()
         track.samples.append(Sample(number, {RATE: rows / (ended - began)}, usage))
-        if differs := difference(expected, copier.files.digest([BENCH])):
+        if differs := difference(expected, copier.files.digest([copier.contents])):
             raise BenchError(f"the copy differs from the source: {differs}")
     finally:
         copier.files.remove()

@@ -15,7 +15,7 @@ from bench import environments
 from bench.clusters import Clusters
 from bench.consumers.replicator import Target, TargetFiles, log_tail, program, write_config
 from bench.processes import UsageSampler
-from bench.tables import BENCH_DDL
+from bench.tables import BENCH, BENCH_DDL, BENCH_WITH_JSON_REWRITTEN, Contents
 from bench.waiting import BenchError
 
 COMPETITORS: Final = Path(__file__).parent / "competitors"
@@ -27,6 +27,8 @@ class Copier(ABC):
 
     name: str
     target: Target
+    contents: Contents = BENCH
+    """What of the table must arrive."""
 
     def set_up(self, clusters: Clusters, database: str) -> None:
         """Make an empty target; not measured."""
@@ -125,10 +127,17 @@ class Script(Copier):
     target = "DuckDB"
 
     def __init__(
-        self, name: str, file: str, packages: tuple[str, ...], argument: str, address: Callable[[Clusters, str], str]
+        self,
+        name: str,
+        file: str,
+        packages: tuple[str, ...],
+        argument: str,
+        address: Callable[[Clusters, str], str],
+        contents: Contents = BENCH,
     ) -> None:
         self.name = name
         self._file, self._packages, self._argument, self._address = file, packages, argument, address
+        self.contents = contents
 
     def set_up(self, clusters: Clusters, database: str) -> None:
         super().set_up(clusters, database)
@@ -157,6 +166,6 @@ def copiers(connections: int) -> list[Copier]:
         CopyPipe(connections, key_after=True),
         Script("DuckDB postgres scanner", "duckdb_scanner", environments.SCANNER, "plain", dsn),
         CdcrepBackfill("DuckDB"),
-        Script("ConnectorX", "connectorx_load", environments.CONNECTORX, partitions, url),
+        Script("ConnectorX", "connectorx_load", environments.CONNECTORX, partitions, url, BENCH_WITH_JSON_REWRITTEN),
         Script("DuckDB postgres scanner, with key", "duckdb_scanner", environments.SCANNER, "key", dsn),
     ]

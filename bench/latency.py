@@ -9,6 +9,7 @@ from functools import partial
 from typing import Final
 
 import numpy as np
+import psycopg
 from numpy.typing import NDArray
 
 from bench.clusters import Clusters
@@ -25,7 +26,9 @@ FIRST_ROWS: Final = 10_000
 WARM_UP_SECONDS: Final = 1.0
 LAST_ARRIVAL_SECONDS: Final = 30.0
 
-INSERT: Final = f"INSERT INTO bench SELECT g, {BENCH_VALUES.format(id='g')} FROM generate_series(%s, %s) g"
+INSERT: Final = (
+    f"INSERT INTO bench SELECT g, {BENCH_VALUES.format(id='g')} FROM generate_series(%s::bigint, %s::bigint) g"
+)
 NEWEST: Final = "SELECT max(id) FROM public.bench"
 
 
@@ -41,6 +44,7 @@ class Writer(threading.Thread):
         self._count = int(seconds * COMMITS_PER_SECOND)
         self.committed: list[float] = []
         """By key, beginning with `first`: `time.monotonic` after the commit."""
+        self.failure = ""
 
     @property
     def last(self) -> int:
@@ -48,6 +52,12 @@ class Writer(threading.Thread):
         return self.first + self._count - 1
 
     def run(self) -> None:
+        try:
+            self._write()
+        except psycopg.Error as error:
+            self.failure = str(error)
+
+    def _write(self) -> None:
         began = time.monotonic()
         with self._connection as connection, connection.cursor() as cursor:
             for number in range(self._count):
@@ -71,6 +81,8 @@ def arrivals(window: Window, writer: Writer, consumer: Consumer) -> list[tuple[f
             deadline = now + LAST_ARRIVAL_SECONDS
         elif now > deadline:
             raise BenchError(f"nothing arrived for {LAST_ARRIVAL_SECONDS:.0f} s")
+        elif writer.failure:
+            raise BenchError(f"the writer failed: {writer.failure}")
         else:
             consumer.check_alive()
         time.sleep(consumer.pause_seconds)

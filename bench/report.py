@@ -9,7 +9,7 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from bench.requirements import NATIVE, PIPE, RAW, REQUIREMENTS, SCANNER, Requirement
+from bench.requirements import NATIVE, RAW, REQUIREMENTS, Requirement
 from bench.results import P50, P99, RATE, Outcome, Track
 
 Outcomes = Mapping[str, Outcome]
@@ -39,7 +39,7 @@ class Grid:
 
 def grids(outcomes: Outcomes) -> list[Grid]:
     """Return one table per workload and one of the requirements."""
-    return [*(_figures(outcome) for outcome in outcomes.values()), _verdicts(outcomes)]
+    return [*(_figures(outcome, outcomes) for outcome in outcomes.values()), _verdicts(outcomes)]
 
 
 def failures(outcomes: Outcomes) -> list[str]:
@@ -83,17 +83,17 @@ def _line(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
-def _figures(outcome: Outcome) -> Grid:
+def _figures(outcome: Outcome, outcomes: Outcomes) -> Grid:
     columns: dict[str, Cell] = {"consumer": lambda track, _: track.name}
     if outcome.workload == "W4":
         columns |= {"p50 ms": _metric(P50, 1), "p99 ms": _metric(P99, 1)}
     else:
         columns |= {"rows/s": _metric(RATE, 0), "lowest to highest": _spread}
-        others = (NATIVE, RAW, PIPE, SCANNER)
-        columns |= {f"/ {other}": _ratio(other) for other in others if outcome.track(other)}
+        columns |= {f"/ {other}": _ratio(other) for other in (NATIVE, RAW) if outcome.track(other)}
     for role in ("source", "consumer", "target"):
         columns[f"CPU s {role}"] = _cpu(role)
     columns["peak RSS MiB"] = lambda track, _: _number(track.peak_rss_mib(), 0)
+    columns["required"] = lambda track, outcome: _summary(track, outcome, outcomes)
     rows = [
         [cell(track, outcome) for cell in columns.values()]
         if not track.error
@@ -104,8 +104,23 @@ def _figures(outcome: Outcome) -> Grid:
 
 
 def _verdicts(outcomes: Outcomes) -> Grid:
-    rows = [_verdict(requirement, outcomes) for requirement in REQUIREMENTS if requirement.workload in outcomes]
+    rows = [
+        _verdict(requirement, outcomes)
+        for workload in outcomes
+        for requirement in REQUIREMENTS
+        if requirement.workload == workload
+    ]
     return Grid("Requirements", ["workload", "consumer", "required", "measured", "met"], rows)
+
+
+def _summary(track: Track, outcome: Outcome, outcomes: Outcomes) -> str:
+    """Say in a few words how a track fared; the table of the requirements has the details."""
+    asked = [item for item in REQUIREMENTS if (item.workload, item.consumer) == (outcome.workload, track.name)]
+    figures = [(item, item.measured(outcomes)) for item in asked]
+    if not asked:
+        return ""
+    met = sum(figure is not None and item.is_met_by(figure) for item, figure in figures)
+    return "met" if met == len(asked) else f"{met} of {len(asked)} met"
 
 
 def _verdict(requirement: Requirement, outcomes: Outcomes) -> list[str]:
