@@ -59,11 +59,7 @@ class PostgresSource:
         self._catalog: Catalog | None = None
         self._snapshots: list[PostgresSnapshot] = []
         self._stream = ReplicationStream(
-            pipeline,
-            slot=self._slot,
-            publication=self._publication,
-            connect=self._connect,
-            shape=self._shape,
+            self._connect, self._shape, slot=self._slot, publications=[self._publication], pipeline=pipeline
         )
 
     def obstacles(self) -> list[Obstacle]:
