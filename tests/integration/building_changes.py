@@ -19,7 +19,7 @@ KINDS = {"integer": Kind.INT32, "bigint": Kind.INT64, "text": Kind.TEXT}
 
 def make_table(name: str, columns: str, key: str = "", schema: str = "public") -> Table:
     """Make a table of `"id integer, note text"`; key columns are separated by blanks."""
-    pairs = [column.strip().partition(" ") for column in columns.split(",")] if columns else []
+    pairs = [column.strip().partition(" ") for column in columns.split(", ")] if columns else []
     return Table(
         schema,
         name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections import Counter
 from collections.abc import Iterator
 
@@ -101,7 +102,9 @@ class History:
 
 @pytest.fixture
 def sink(target_database: Database) -> Iterator[PostgresSink]:
-    sink = PostgresSink(Pipeline("shop", Selection(("*",))), PostgresSink.Options(url=target_database.url))
+    sink = PostgresSink(
+        Pipeline("shop", Selection(("*",))), PostgresSink.Options.model_validate({"url": target_database.url})
+    )
     sink.open()
     sink.prepare([KEYED, LOOSE])
     sink.register({KEYED.id: Copied(Position("0")), LOOSE.id: Copied(Position("0"))}, Position("0"))
@@ -124,7 +127,7 @@ def test_random_histories_leave_the_rows_of_a_row_at_a_time_oracle(
     sink: PostgresSink, target_database: Database, unique_tag: bool
 ) -> None:
     seed = random.randrange(1 << 32)
-    print("seed", seed)
+    sys.stdout.write(f"seed {seed}\n")
     history = History(random.Random(seed))
     target_database.execute("ALTER TABLE keyed ADD own text DEFAULT 'kept'")
     if unique_tag:

@@ -108,7 +108,7 @@ class Applier:
         for target, net in reversed(work):
             stage = self._stage(target)
             if isinstance(net, Net):
-                missing[target.table.id] += delete_keys(self._session, stage, net)
+                missing[target.table.id] += delete_keys(self._session, stage, net, overlapping=overlapping)
             else:
                 missing[target.table.id] += remove_rows(self._session, stage, net, overlapping=overlapping)
         for target, net in work:

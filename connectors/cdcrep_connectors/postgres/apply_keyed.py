@@ -3,11 +3,14 @@
 The order within a table is: delete keys, move keys, update rows in place, insert rows. Where that order collides with
 a unique index although the final state is right (keys or unique values that swap), `_rewrite` takes all affected rows
 out and puts their final images in.
+
+Overlapping changes meet a target that holds, beside what the changes before have left, rows of a later moment. What
+stands under a key that a row moved away from may be another row, so moves are not followed: the old key is deleted, the
+new one written. That takes every value of the row to be known, or the row to be there: under a key that was not in use
+before these changes only the later moment can have put a row, whose unsent values the later changes account for.
 """
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -22,15 +25,16 @@ from cdcrep_connectors.postgres.target_tables import TargetTable
 from cdcrep_connectors.relational.names import listed, quote
 
 
-def delete_keys(session: Session, stage: Stage, net: Net) -> int:
+def delete_keys(session: Session, stage: Stage, net: Net, *, overlapping: bool) -> int:
     """Delete the keys that are gone, except those whose rows move on to other keys; return how many were missing."""
     target, rows = stage.target, net.deletes.num_rows
     if not rows:
         return 0
     columns = {f"c{i}": net.deletes.column(k) for k, i in enumerate(target.table.key_positions)}
     stage.fill(session, stage.keys, columns, rows)
-    if net.moved is None:
-        return rows - _count(session, f"DELETE FROM {target.name} t USING {stage.keys} s WHERE {_on_key(target)}")
+    if net.moved is None or overlapping:
+        deleted = _count(session, f"DELETE FROM {target.name} t USING {stage.keys} s WHERE {_on_key(target)}")
+        return rows - deleted
     match = _match(net, net.moved)
     columns = {f"m{k}": match.column(k) for k in range(match.num_columns)}
     stage.fill(session, stage.rows, columns, match.num_rows)
@@ -50,8 +54,6 @@ def write_rows(session: Session, stage: Stage, net: Net, *, overlapping: bool) -
     """
     if not net.rows.num_rows:
         return 0
-    if overlapping and net.moved is not None:
-        return _rewrite(session, stage, net, overlapping=True)
     if net.moved is None and not net.fresh.any() and not stage.target.conflicts_elsewhere:
         return _update(session, stage, net, np.ones(net.rows.num_rows, np.bool_), overlapping=overlapping)
     try:
@@ -63,12 +65,19 @@ def write_rows(session: Session, stage: Stage, net: Net, *, overlapping: bool) -
 
 def _write_in_order(session: Session, stage: Stage, net: Net, *, overlapping: bool) -> int:
     moved = np.zeros(net.rows.num_rows, np.bool_) if net.moved is None else net.moved
-    # Under overlapping changes new rows are likely to be there already.
-    new = np.zeros(net.rows.num_rows, np.bool_) if overlapping else net.fresh & ~moved
+    if overlapping:
+        partial = moved & _partial(net)
+        if (partial & ~net.fresh).any():
+            raise _incomplete(stage.target, int((partial & ~net.fresh).sum()))
+        for which, lenient in ((partial, False), (~partial, True)):
+            if which.any():
+                _update(session, stage, net, which, overlapping=lenient)
+        return 0
+    new = net.fresh & ~moved
     missing = _move(session, stage, net) if moved.any() else 0
     in_place = ~(moved | new)
     if in_place.any():
-        missing += _update(session, stage, net, in_place, overlapping=overlapping)
+        missing += _update(session, stage, net, in_place, overlapping=False)
     if new.any():
         _insert(session, stage.target, net.rows if new.all() else net.rows.filter(pa.array(new)))
     return missing
@@ -85,6 +94,12 @@ def _write_again(session: Session, stage: Stage, net: Net, *, overlapping: bool)
         except CONFLICTS:
             pass
     return _rewrite(session, stage, net, overlapping=overlapping)
+
+
+def _partial(net: Net) -> Mask:
+    """Tell which rows have cells that the source did not send."""
+    partial: Mask = np.logical_or.reduce([*net.unknown.values(), np.zeros(net.rows.num_rows, np.bool_)])
+    return partial
 
 
 def _insert(session: Session, target: TargetTable, rows: pa.Table) -> None:
@@ -148,7 +163,7 @@ def _incomplete(target: TargetTable, count: int) -> DivergedError:
     return DivergedError(
         f"{table}: {count} changed row(s) are missing in the target, and the source did not send all their "
         "values (unchanged large values are not sent)",
-        hint=f"somebody else deleted rows in the target; copy the table again: cdcrep backfill --table {table}",
+        hint=f"copy the table again: cdcrep backfill --table {table}",
     )
 
 
@@ -179,11 +194,13 @@ def _rewrite(session: Session, stage: Stage, net: Net, *, overlapping: bool) -> 
             "keys of the target would carry that over to other tables",
             hint="let cdcrep's role switch them off: GRANT SET ON PARAMETER session_replication_role TO the role",
         )
+    if overlapping and net.moved is not None and (net.moved & _partial(net)).any():
+        raise _incomplete(target, int((net.moved & _partial(net)).sum()))
     rows, unknown = net.rows, Unknown.of(net.unknown, net.rows.num_rows)
     match = _before(net, overlapping=overlapping)
     stage.fill(session, stage.rows, staged_columns(target, rows, unknown, match), rows.num_rows)
     images = f"pg_temp.cdcrep_images_{stage.number}"
-    found = _take_images(session, stage, unknown, images, overlapping=overlapping)
+    found = _take_images(session, stage, unknown, images)
     for condition in (_on_key(target), _on_match(target)):
         session.execute(f"DELETE FROM {target.name} t USING {stage.rows} s WHERE {condition}")
     names = [target.table.columns[i].name for i in target.written] + target.own
@@ -196,21 +213,16 @@ def _rewrite(session: Session, stage: Stage, net: Net, *, overlapping: bool) -> 
     return 0 if overlapping else absent - match.column(0).null_count
 
 
-def _take_images(session: Session, stage: Stage, unknown: Unknown, images: str, *, overlapping: bool) -> int:
+def _take_images(session: Session, stage: Stage, unknown: Unknown, images: str) -> int:
     """Collect the final images of rows that are in the target, with its own columns; return how many there are."""
     target = stage.target
     values = [unknown.value(i, f"t.{target.column(i)}") for i in target.written]
     values += [f"t.{quote(name)}" for name in target.own]
     columns = ", ".join(f"{value} AS {_image(i)}" for i, value in enumerate(values))
-    source = f"{target.name} t ON {_on_match(target)}"
-    if overlapping:
-        # The row may have moved already; what its old key holds is preferred.
-        source = (
-            f"LATERAL (SELECT t.* FROM {target.name} t WHERE ({_on_match(target)}) OR ({_on_key(target)}) "
-            f"ORDER BY ({_on_match(target)}) DESC NULLS LAST LIMIT 1) t ON true"
-        )
     return _count(
-        session, f"CREATE TEMPORARY TABLE {images} ON COMMIT DROP AS SELECT {columns} FROM {stage.rows} s JOIN {source}"
+        session,
+        f"CREATE TEMPORARY TABLE {images} ON COMMIT DROP AS "
+        f"SELECT {columns} FROM {stage.rows} s JOIN {target.name} t ON {_on_match(target)}",
     )
 
 
@@ -226,20 +238,12 @@ def _match(net: Net, which: Mask) -> pa.Table:
 def _before(net: Net, *, overlapping: bool) -> pa.Table:
     """Return the keys under which the rows stood before; null for rows that did not exist."""
     key = net.rows.select(list(net.table.key_positions))
-    if net.match is not None:
-        if not overlapping:
-            return net.match
-        absent = pc.is_null(net.match.column(0))
-        return _choose(absent, key, net.match)
     if overlapping:
         return key
-    fresh = pa.array(net.fresh)
-    return _choose(fresh, pa.table([pa.nulls(len(fresh), c.type) for c in key.columns], names=key.column_names), key)
-
-
-def _choose(condition: pa.Array, yes: pa.Table, no: pa.Table) -> pa.Table:
-    columns = [pc.if_else(condition, a, b) for a, b in zip(yes.columns, no.columns, strict=True)]
-    return pa.table(columns, names=no.column_names)
+    if net.match is not None:
+        return net.match
+    before = [pc.if_else(pa.array(net.fresh), pa.scalar(None, column.type), column) for column in key.columns]
+    return pa.table(before, names=key.column_names)
 
 
 def _on_key(target: TargetTable) -> str:
@@ -250,5 +254,6 @@ def _on_match(target: TargetTable) -> str:
     return " AND ".join(f"t.{target.column(i)} = s.m{k}" for k, i in enumerate(target.table.key_positions))
 
 
-def _count(session: Session, statement: str, *values: Sequence[str]) -> int:
-    return session.execute(statement, *values).rowcount
+def _count(session: Session, statement: str) -> int:
+    count: int = session.execute(statement).rowcount
+    return count

@@ -254,7 +254,14 @@ def remember_shape(session: Session, pipeline: str, table: TableId, columns: Seq
 def read_shape(session: Session, pipeline: str, table: TableId) -> tuple[list[str], list[str]]:
     """Read the source's shape as last written: names and types in turn, and the key; empty where unknown."""
     found = session.fetch(f"SELECT columns, key FROM cdcrep.tables WHERE {PLACE}", pipeline, table.schema, table.name)
-    return found[0] if found else ([], [])  # type: ignore[return-value]
+    return found[0] if found else ([], [])
+
+
+def release(session: Session, fence: Fence, tables: Sequence[TableId]) -> None:
+    """Forget the copies of tables."""
+    for table in tables:
+        for rows in ("chunks", "tables"):
+            session.execute(f"DELETE FROM cdcrep.{rows} WHERE {PLACE}", fence.pipeline, table.schema, table.name)
 
 
 def forget(session: Session, pipeline: str) -> list[str]:

@@ -19,9 +19,9 @@ from cdcrep_connectors.postgres.checkpoint import Fence
 from cdcrep_connectors.postgres.failures import translate
 from cdcrep_connectors.postgres.load import PostgresLoader
 from cdcrep_connectors.postgres.options import ServerOptions
-from cdcrep_connectors.postgres.target_reading import answer, read_status
 from cdcrep_connectors.postgres.session import Session
 from cdcrep_connectors.postgres.target_obstacles import find_obstacles
+from cdcrep_connectors.postgres.target_reading import answer, read_status
 from cdcrep_connectors.postgres.target_tables import create, empty, find, grow, shape
 from cdcrep_connectors.relational.names import qualify
 
@@ -104,6 +104,13 @@ class PostgresSink:
                 checkpoint.move(session, fence, Batch(position))
         if position is not None:
             fence.position = position
+
+    def release(self, tables: Sequence[TableId]) -> None:
+        """Forget the copies of tables that are no longer replicated; the target's tables stay as they are."""
+        session = self._opened()
+        with _translated("releasing tables"), session.transaction():
+            self._fence.hold(session)
+            checkpoint.release(session, self._fence, tables)
 
     def loader(self) -> PostgresLoader:
         """Open a connection for one thread of the first copy."""

@@ -32,8 +32,8 @@ def read_status(session: Session, pipeline: str) -> Mapping[str, Any]:
         pipeline,
     )
     tables = session.fetch(
-        "SELECT t.table_schema || '.' || t.table_name, coalesce(sum(c.rows), 0)::bigint, t.changes, t.copy_done, "
-        "t.missing FROM cdcrep.tables t LEFT JOIN cdcrep.chunks c USING (pipeline, table_schema, table_name) "
+        "SELECT t.table_schema || '.' || t.table_name, coalesce(sum(c.rows), 0)::bigint, t.changes, t.copy_done "
+        "FROM cdcrep.tables t LEFT JOIN cdcrep.chunks c USING (pipeline, table_schema, table_name) "
         "WHERE t.pipeline = $1 GROUP BY t.pipeline, t.table_schema, t.table_name ORDER BY 1",
         pipeline,
     )
@@ -41,10 +41,7 @@ def read_status(session: Session, pipeline: str) -> Mapping[str, Any]:
     if not found:
         return {}
     names = ("position", "epoch", "commit_time", "transactions", "rows", "updated_at")
-    counts = {
-        name: {"rows": rows, "changes": changes, "done": done, "missing": missing}
-        for name, rows, changes, done, missing in tables
-    }
+    counts = {name: (rows, changes, done) for name, rows, changes, done in tables}
     return {**dict(zip(names, found[0], strict=True)), "tables": counts}
 
 
