@@ -11,7 +11,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Final
 
-STOP_SECONDS: Final = 4.5
+STOP_SECONDS: Final = 4.0
 """An orderly end that takes longer is cut off, so that the process is gone within 5 s: the databases then roll back
 what is open, as after any crash."""
 

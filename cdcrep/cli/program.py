@@ -95,7 +95,8 @@ def _run(arguments: list[str]) -> int:
         return wrong_usage.exit_code
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit):
+        # SystemExit is click's own answer to a closed pipe, here the only one that gets this far.
         give_up_standard_output()
         return READER_GONE
     except Exception as error:

@@ -3,7 +3,7 @@
     python -m tests.unit.memory_program run shop.toml
 
 `memory:shop` holds `public.orders` with ROWS rows. CDCREP_TEST_COMMITS=n lets a thread commit n rows a second.
-CDCREP_TEST_FAILURES=n lets the first n connections to the target fail; CDCREP_TEST_HANG=1 lets every apply hang;
+CDCREP_TEST_FAILURES=n lets the first n connections to the target fail; CDCREP_TEST_HANG=1 lets every apply say "hanging" and hang;
 CDCREP_TEST_DEATH=1 lets it raise what no connector may raise.
 """
 
@@ -40,6 +40,8 @@ class TroubledSink(MemorySink):
 
     def apply(self, batch: Batch) -> None:
         if os.environ.get("CDCREP_TEST_HANG"):
+            sys.stderr.write("hanging\n")
+            sys.stderr.flush()
             threading.Event().wait()
         if os.environ.get("CDCREP_TEST_DEATH"):
             raise RuntimeError("canary-in-exception")
