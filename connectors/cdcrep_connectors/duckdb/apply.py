@@ -15,9 +15,9 @@ from duckdb import DuckDBPyConnection
 
 from cdcrep.errors import DivergedError
 from cdcrep.fold import Net, NetRows
-from cdcrep_connectors.duckdb.rows import are_few, offered, typed
+from cdcrep_connectors.duckdb.rows import are_few, as_parameters, offered
 from cdcrep_connectors.duckdb.shape import Target, quote
-from cdcrep_connectors.duckdb.statements import first_row
+from cdcrep_connectors.duckdb.statements import changed, first_row
 from cdcrep_connectors.duckdb.types import EQUAL_BUT_DIFFERENT
 
 CARRIED = "temp.main.cdcrep_carried"
@@ -59,11 +59,16 @@ def apply_rows(connection: DuckDBPyConnection, target: Target, net: NetRows, *, 
 
 def insert(connection: DuckDBPyConnection, target: Target, rows: pa.Table) -> None:
     """Insert rows of all the source's columns."""
-    with offered(connection, rows) as relation:
-        values = ", ".join(relation.value(i, column, target.types[i]) for i, column in enumerate(target.table.columns))
-        connection.execute(
-            f"INSERT INTO {target.name} ({_names(target)}) SELECT {values} FROM {relation.sql}", relation.parameters
-        )
+    columns = list(zip(target.table.columns, target.types, strict=True))
+    into = f"INSERT INTO {target.name} ({_names(target)})"
+    if are_few(rows):
+        expressions, parameters = as_parameters(rows, columns)
+        lines = ["(" + ", ".join(row) + ")" for row in expressions]
+        changed(connection, f"{into} VALUES {', '.join(lines)}", parameters)
+        return
+    with offered(connection, rows) as r:
+        values = ", ".join(r.value(i, column, type_) for i, (column, type_) in enumerate(columns))
+        changed(connection, f"{into} SELECT {values} FROM {r.sql}")
 
 
 def _names(target: Target) -> str:
@@ -80,31 +85,17 @@ def _delete(connection: DuckDBPyConnection, target: Target, keys: pa.Table) -> N
     """Delete the rows under some keys."""
     table = target.table
     columns = [(column, target.types[i]) for column, i in zip(table.identity, table.key_positions, strict=True)]
+    names = [quote(column.name) for column, _ in columns]
     if are_few(keys):
         # Constants let DuckDB skip row groups by their smallest and largest values.
-        width = len(columns)
-        wanted = [
-            [typed(f"${row * width + i + 1}::VARCHAR", *columns[i], text=True) for i in range(width)]
-            for row in range(keys.num_rows)
-        ]
-        names = [quote(column.name) for column, _ in columns]
-        if width == 1:
-            where = f"{names[0]} IN ({', '.join(row[0] for row in wanted)})"
-        else:
-            where = " OR ".join(
-                "(" + " AND ".join(f"{name} = {value}" for name, value in zip(names, row, strict=True)) + ")"
-                for row in wanted
-            )
-        parameters = [
-            value for row in zip(*(column.to_pylist() for column in keys.columns), strict=True) for value in row
-        ]
-        connection.execute(f"DELETE FROM {target.name} WHERE {where}", parameters)
+        expressions, parameters = as_parameters(keys, columns)
+        each = [" AND ".join(map("{} = {}".format, names, row)) for row in expressions]
+        changed(connection, f"DELETE FROM {target.name} WHERE {' OR '.join(each)}", parameters)
         return
-    with offered(connection, keys) as relation:
-        values = [relation.value(i, column, type_) for i, (column, type_) in enumerate(columns)]
-        names = [f"t.{quote(column.name)}" for column, _ in columns]
-        found = f"({', '.join(names)}) IN (SELECT {', '.join(values)} FROM {relation.sql})"
-        connection.execute(f"DELETE FROM {target.name} t WHERE {found}")
+    with offered(connection, keys) as r:
+        values = [r.value(i, column, type_) for i, (column, type_) in enumerate(columns)]
+        found = f"({', '.join(names)}) IN (SELECT {', '.join(values)} FROM {r.sql})"
+        changed(connection, f"DELETE FROM {target.name} WHERE {found}")
 
 
 def _carry(connection: DuckDBPyConnection, target: Target, net: Net, *, overlapping: bool) -> None:
@@ -142,7 +133,6 @@ def _carry(connection: DuckDBPyConnection, target: Target, net: Net, *, overlapp
         connection.execute(
             f"CREATE OR REPLACE TEMP TABLE cdcrep_carried AS SELECT {', '.join(values)}, {found} AS cdcrep_found, "
             f"{lacks} AS cdcrep_lacks FROM {r.sql} {joins}",
-            r.parameters,
         )
     _check_carried(connection, target, len(net.rows), overlapping=overlapping)
 
@@ -190,13 +180,12 @@ def _remove(connection: DuckDBPyConnection, target: Target, net: NetRows) -> int
             )
             for i, column in enumerate(table.columns)
         )
-        done = first_row(
+        return changed(
             connection,
             f"DELETE FROM {target.name} WHERE rowid IN (SELECT id FROM (SELECT t.rowid AS id, {count} AS copies, "
             f"row_number() OVER (PARTITION BY {number} ORDER BY t.rowid) AS copy FROM {target.name} t JOIN {r.sql} "
             f"ON {same}) WHERE copy <= copies)",
         )
-    return int(done[0]) if done else 0
 
 
 def _is_same(held: str, value: str, as_text: bool) -> str:

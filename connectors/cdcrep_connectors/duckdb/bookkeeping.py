@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -22,10 +23,9 @@ CREATE TABLE IF NOT EXISTS {schema}.schema_version (version INTEGER);
 INSERT INTO {schema}.schema_version SELECT {version} WHERE NOT EXISTS (FROM {schema}.schema_version);
 CREATE TABLE IF NOT EXISTS {schema}.pipeline_state (
     pipeline VARCHAR, position VARCHAR, epoch BIGINT, commit_time DOUBLE, transactions BIGINT, "rows" BIGINT,
-    updated_at TIMESTAMP WITH TIME ZONE);
+    updated_at TIMESTAMP WITH TIME ZONE, applied VARCHAR);
 CREATE TABLE IF NOT EXISTS {schema}.table_state (
-    pipeline VARCHAR, "schema" VARCHAR, name VARCHAR, position VARCHAR, exact BOOLEAN, done BOOLEAN, snapshot VARCHAR,
-    applied BIGINT);
+    pipeline VARCHAR, "schema" VARCHAR, name VARCHAR, position VARCHAR, exact BOOLEAN, done BOOLEAN, snapshot VARCHAR);
 CREATE TABLE IF NOT EXISTS {schema}.chunk_state (
     pipeline VARCHAR, "schema" VARCHAR, name VARCHAR, chunk VARCHAR, "rows" BIGINT, bytes BIGINT);
 CREATE TABLE IF NOT EXISTS {schema}.shape_state (
@@ -82,7 +82,8 @@ class Bookkeeping:
         )
         if not taken or taken[0] == 0:
             connection.execute(
-                f"INSERT INTO {self.schema}.pipeline_state VALUES ($1, NULL, 1, NULL, 0, 0, now())", [self.pipeline]
+                f"INSERT INTO {self.schema}.pipeline_state VALUES ($1, NULL, 1, NULL, 0, 0, now(), $2)",
+                [self.pipeline, "{}"],
             )
         return self.read(connection)
 
@@ -116,15 +117,18 @@ class Bookkeeping:
         *,
         transactions: int = 0,
         rows: int = 0,
+        applied: Mapping[str, int] | None = None,
         commit_time: float | None = None,
     ) -> None:
         """Move the position from the one seen last under the epoch taken; DivergedError if either has changed."""
+        written = None if applied is None else json.dumps(applied)
         moved = first_row(
             connection,
             f"UPDATE {self.schema}.pipeline_state SET position = $1, commit_time = coalesce($2, commit_time), "
-            'transactions = transactions + $3, "rows" = "rows" + $4, updated_at = now() '
+            'transactions = transactions + $3, "rows" = "rows" + $4, updated_at = now(), '
+            "applied = coalesce($8, applied) "
             "WHERE pipeline = $5 AND epoch = $6 AND position IS NOT DISTINCT FROM $7::VARCHAR",
-            [position, commit_time, transactions, rows, self.pipeline, seen.epoch, seen.position],
+            [position, commit_time, transactions, rows, self.pipeline, seen.epoch, seen.position, written],
         )
         if not moved or moved[0] != 1:
             raise self.overtaken()
@@ -142,8 +146,7 @@ class Bookkeeping:
         key = [self.pipeline, table.schema, table.name]
         before = first_row(
             connection,
-            f"SELECT done OR applied > 0 OR EXISTS (FROM {self.schema}.chunk_state {where}) "
-            f"FROM {self.schema}.table_state {where}",
+            f"SELECT done OR EXISTS (FROM {self.schema}.chunk_state {where}) FROM {self.schema}.table_state {where}",
             key,
         )
         kept = list(copied.chunks)
@@ -152,7 +155,7 @@ class Bookkeeping:
         )
         connection.execute(f"DELETE FROM {self.schema}.table_state {where}", key)
         connection.execute(
-            f"INSERT INTO {self.schema}.table_state VALUES ($1, $2, $3, $4, $5, $6, $7, 0)",
+            f"INSERT INTO {self.schema}.table_state VALUES ($1, $2, $3, $4, $5, $6, $7)",
             [*key, copied.position, copied.exact, copied.done, copied.snapshot],
         )
         return bool(before and before[0]) and not kept
@@ -172,14 +175,12 @@ class Bookkeeping:
                 [self.pipeline, table.schema, table.name],
             )
 
-    def count_applied(self, connection: DuckDBPyConnection, applied: Mapping[TableId, int]) -> None:
-        """Add to the number of changes applied per table."""
-        for table, changes in applied.items():
-            connection.execute(
-                f"UPDATE {self.schema}.table_state SET applied = applied + $4 "
-                'WHERE pipeline = $1 AND "schema" = $2 AND name = $3',
-                [self.pipeline, table.schema, table.name, changes],
-            )
+    def applied(self, connection: DuckDBPyConnection) -> dict[str, int]:
+        """Return how many changes were applied per table."""
+        row = first_row(
+            connection, f"SELECT applied FROM {self.schema}.pipeline_state WHERE pipeline = $1", [self.pipeline]
+        )
+        return dict(json.loads(row[0])) if row else {}
 
     def columns_of(self, connection: DuckDBPyConnection, table: TableId) -> list[str] | None:
         """Return the source columns that the target table was made or grown for; None: we do not know the table."""
@@ -209,17 +210,22 @@ class Bookkeeping:
         if row is None:
             return {}
         tables = connection.execute(
-            'SELECT t."schema", t.name, coalesce(sum(c."rows"), 0)::BIGINT, any_value(applied), any_value(done) '
+            'SELECT t."schema", t.name, coalesce(sum(c."rows"), 0)::BIGINT, any_value(done) '
             f'FROM {self.schema}.table_state t LEFT JOIN {self.schema}.chunk_state c USING (pipeline, "schema", name) '
             'WHERE pipeline = $1 GROUP BY t."schema", t.name ORDER BY ALL',
             [self.pipeline],
         ).fetchall()
+        applied = self.applied(connection)
         keys = ("position", "epoch", "commit_time", "transactions", "rows", "updated_at")
         return {
             **dict(zip(keys, row, strict=True)),
             "tables": {
-                str(TableId(schema, name)): {"rows copied": copied, "changes applied": applied, "done": done}
-                for schema, name, copied, applied, done in tables
+                f"{schema}.{name}": {
+                    "rows copied": copied,
+                    "changes applied": applied.get(f"{schema}.{name}", 0),
+                    "done": done,
+                }
+                for schema, name, copied, done in tables
             },
         }
 

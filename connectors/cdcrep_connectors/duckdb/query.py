@@ -40,7 +40,7 @@ def run(connection: duckdb.DuckDBPyConnection, book: Bookkeeping, sql: str) -> A
             )
             position, commit_time = row or (None, None)
         try:
-            data = connection.execute(statements[0]).to_arrow_table()
+            data = connection.sql(statements[0]).to_arrow_table()
         except BAD_STATEMENTS as error:
             raise ConfigError(f"the query cannot be run: {error}") from error
         except duckdb.TransactionException as error:

@@ -1,11 +1,11 @@
-"""Rows as something a statement can select from: a few as parameters of VALUES, many as a registered Arrow table."""
+"""Rows as something a statement can use: one or two as parameters, more as a registered Arrow table."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import pyarrow as pa
 from duckdb import DuckDBPyConnection
@@ -15,8 +15,10 @@ from cdcrep_connectors.duckdb.types import from_text
 
 REGISTERED: Final = "cdcrep_rows"
 
-FEW_CELLS: Final = 400
-"""Up to here parameters are quicker than Arrow, whose registration takes a millisecond or two."""
+FEW_ROWS: Final = 2
+FEW_CELLS: Final = 128
+"""Up to here parameters are quicker than an Arrow table, whose registration and scan take milliseconds; planning the
+parameters' casts costs more from there on."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,6 @@ class Relation:
     """What stands in a FROM clause for some rows; its columns are `r.c0`, `r.c1` and so on."""
 
     sql: str
-    parameters: Sequence[Any]
     text: tuple[bool, ...]
     """Per column: whether the values are in the source's text form; otherwise they are typed."""
 
@@ -40,7 +41,22 @@ def typed(value: str, column: Column, target: str, *, text: bool) -> str:
 
 def are_few(rows: pa.Table) -> bool:
     """Tell whether rows are better handed over as parameters."""
-    return rows.num_rows * rows.num_columns <= FEW_CELLS and all(map(is_text, rows.schema.types))
+    few = 0 < rows.num_rows <= FEW_ROWS and rows.num_rows * rows.num_columns <= FEW_CELLS
+    return few and all(map(is_text, rows.schema.types))
+
+
+def as_parameters(rows: pa.Table, columns: Sequence[tuple[Column, str]]) -> tuple[list[list[str]], list[str | None]]:
+    """Return, for few rows in text form, SQL expressions per row and column, and the parameters they stand for."""
+    width = rows.num_columns
+    expressions = [
+        [
+            typed(f"${row * width + i + 1}::VARCHAR", column, target, text=True)
+            for i, (column, target) in enumerate(columns)
+        ]
+        for row in range(rows.num_rows)
+    ]
+    values = [column.to_pylist() for column in rows.columns]
+    return expressions, [column[row] for row in range(rows.num_rows) for column in values]
 
 
 def is_text(type_: pa.DataType) -> bool:
@@ -51,22 +67,9 @@ def is_text(type_: pa.DataType) -> bool:
 @contextmanager
 def offered(connection: DuckDBPyConnection, rows: pa.Table) -> Iterator[Relation]:
     """Make rows selectable for the time of the block."""
-    if rows.num_rows and are_few(rows):
-        yield _as_values(rows)
-        return
     named = rows.rename_columns([f"c{i}" for i in range(rows.num_columns)])
     connection.register(REGISTERED, named)
     try:
-        yield Relation(f"{REGISTERED} r", (), tuple(map(is_text, rows.schema.types)))
+        yield Relation(f"{REGISTERED} r", tuple(map(is_text, rows.schema.types)))
     finally:
         connection.unregister(REGISTERED)
-
-
-def _as_values(rows: pa.Table) -> Relation:
-    width = rows.num_columns
-    parameters = [value for row in zip(*(column.to_pylist() for column in rows.columns), strict=True) for value in row]
-    # Typed in the first row only: the others take its types.
-    lines = ["(" + ", ".join(f"${i + 1}::VARCHAR" for i in range(width)) + ")"]
-    lines += ["(" + ", ".join(f"${row * width + i + 1}" for i in range(width)) + ")" for row in range(1, rows.num_rows)]
-    names = ", ".join(f"c{i}" for i in range(width))
-    return Relation(f"(VALUES {', '.join(lines)}) r({names})", parameters, (True,) * width)

@@ -40,6 +40,8 @@ class DuckDBSink:
         self._database = Database(options)
         self._seen: Checkpoint | None = None
         self._generation = 0
+        self._book: Bookkeeping | None = None
+        self._applied: dict[str, int] = {}
         self._targets: dict[TableId, Target] = {}
         self._transaction: _Transaction | None = None
         self._cancelled = threading.Event()
@@ -67,7 +69,9 @@ class DuckDBSink:
         self._cancelled.clear()
         with translated(f"opening {self._options.path}"), self._database.use() as connection:
             connection.begin()
-            self._seen = self._book_of(connection).take(connection)
+            book = self._book_of(connection)
+            self._seen = book.take(connection)
+            self._applied = book.applied(connection)
             connection.commit()
             self._generation = self._database.generation
             self._targets.clear()
@@ -191,19 +195,20 @@ class DuckDBSink:
         transaction.transactions += batch.transactions
         if batch.position is None:
             return
-        transaction.book.count_applied(connection, transaction.applied)
         transaction.book.move(
             connection,
             self._checkpoint,
             batch.position,
             transactions=transaction.transactions,
             rows=transaction.rows,
+            applied=transaction.applied if transaction.rows else None,
             commit_time=batch.commit_time,
         )
         crashpoint.reached("sink.before_commit")
         connection.commit()
         crashpoint.reached("sink.after_commit")
         self._seen = replace(self._checkpoint, position=batch.position)
+        self._applied = transaction.applied
         self._targets.update(transaction.targets)
         self._transaction = None
         self._database.release(connection)
@@ -226,14 +231,14 @@ class DuckDBSink:
             parts = [(range(len(table.columns)), changes.new), (identity, changes.old)]
             until = f" (changes up to position {batch.position})" if batch.position else ""
             raise unfit(connection, target, parts, until) from None
-        transaction.applied[table.id] = transaction.applied.get(table.id, 0) + len(changes)
+        transaction.applied[str(table.id)] = transaction.applied.get(str(table.id), 0) + len(changes)
 
     def _begin(self) -> _Transaction:
         connection = self._database.acquire()
         try:
             self._verify_unchanged(connection)
             connection.begin()
-            return _Transaction(connection, self._book_of(connection))
+            return _Transaction(connection, self._book_of(connection), dict(self._applied))
         except BaseException:
             self._database.release(connection)
             raise
@@ -302,21 +307,20 @@ class DuckDBSink:
                 self._database.close()
 
     def _book_of(self, connection: duckdb.DuckDBPyConnection) -> Bookkeeping:
-        row = first_row(connection, "SELECT current_database()")
-        assert row
-        return self._book(row[0])
-
-    def _book(self, catalog: str) -> Bookkeeping:
-        return Bookkeeping(shape.quote(catalog), self._pipeline.name)
+        if self._book is None:
+            row = first_row(connection, "SELECT current_database()")
+            assert row
+            self._book = Bookkeeping(shape.quote(row[0]), self._pipeline.name)
+        return self._book
 
 
 class _Transaction:
     """An open target transaction and what was done in it."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, book: Bookkeeping) -> None:
+    def __init__(self, connection: duckdb.DuckDBPyConnection, book: Bookkeeping, applied: dict[str, int]) -> None:
         self.connection = connection
         self.book = book
+        self.applied = applied
         self.targets: dict[TableId, Target] = {}
-        self.applied: dict[TableId, int] = {}
         self.rows = 0
         self.transactions = 0

@@ -12,6 +12,7 @@ from cdcrep.table import Column
 from cdcrep_connectors.duckdb.failures import VALUE_ERRORS
 from cdcrep_connectors.duckdb.rows import offered
 from cdcrep_connectors.duckdb.shape import Target
+from cdcrep_connectors.duckdb.statements import first_row
 
 
 def unfit(
@@ -29,7 +30,7 @@ def unfit(
                 column, type_ = target.table.columns[ordinal], target.types[ordinal]
                 try:
                     value = relation.value(i, column, type_)
-                    connection.execute(f"SELECT max(hash({value})) FROM {relation.sql}", relation.parameters).fetchall()
+                    first_row(connection, f"SELECT max(hash({value})) FROM {relation.sql}")
                 except VALUE_ERRORS:
                     return _error(target, column, type_, where)
     return DataError(f"{target.table.id}: a value cannot be held by the target{where}")
