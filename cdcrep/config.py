@@ -186,7 +186,9 @@ def derived_name(source: str, target: str) -> str:
 def known_options(connector: type[Any]) -> dict[str, Any]:
     """Return a connector's option names and their pydantic fields (None: `password_file`, which `load` resolves)."""
     fields: dict[str, Any] = {(field.alias or name): field for name, field in connector.Options.model_fields.items()}
-    fields.setdefault(PASSWORD_FILE, None)
+    # Options with a `path` are those of a file, which has no password.
+    if not hasattr(connector.Options, "path"):
+        fields.setdefault(PASSWORD_FILE, None)
     return fields
 
 

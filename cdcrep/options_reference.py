@@ -16,7 +16,7 @@ from typing import Any, Final
 from pydantic import BaseModel, ByteSize
 from pydantic.fields import FieldInfo
 
-from cdcrep.config import PASSWORD_FILE, known_options
+from cdcrep.config import known_options
 from cdcrep.connector import find_sink, find_source
 from cdcrep.settings import CheckpointInterval, Settings, Tables
 
@@ -50,10 +50,10 @@ def section_options(model: type[BaseModel]) -> list[Option]:
 
 def connector_options(connector: type[Any]) -> list[Option]:
     """List the options of a connector's section, `password_file` included."""
-    found = [_option(name, field) for name, field in known_options(connector).items() if field is not None]
-    if all(option.name != PASSWORD_FILE for option in found):
-        found.append(Option(PASSWORD_FILE, "", PASSWORD_FILE_TEXT))
-    return found
+    return [
+        Option(name, "", PASSWORD_FILE_TEXT) if field is None else _option(name, field)
+        for name, field in known_options(connector).items()
+    ]
 
 
 def toml(value: Any) -> str:
