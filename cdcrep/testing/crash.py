@@ -98,13 +98,15 @@ def confirm_on_receipt(source: type[Any]) -> type[Any]:
 
 
 def split_position(sink: type[Any]) -> type[Any]:
-    """Make a sink that commits rows under the position before them, and then the position."""
+    """Make a sink that commits rows under a name for the position before them, and then the position."""
 
     class SplitsPosition(sink):  # type: ignore[misc]  # any sink
         _before: Position | None = None
 
         def open(self) -> Checkpoint:
             checkpoint: Checkpoint = super().open()
+            if checkpoint.position is not None:
+                checkpoint = replace(checkpoint, position=Position(checkpoint.position.removesuffix("~")))
             self._before = checkpoint.position
             return checkpoint
 
@@ -113,13 +115,12 @@ def split_position(sink: type[Any]) -> type[Any]:
             self._before = position or self._before
 
         def apply(self, batch: Batch) -> None:
-            if batch.position is None or not batch.changes:
-                super().apply(batch)
-            else:
-                super().apply(replace(batch, position=self._before))
+            if batch.position is not None:
+                super().apply(replace(batch, position=Position(f"{self._before}~")))
                 crashpoint.reached("broken.between_rows_and_position")
-                super().apply(replace(batch, changes=(), transactions=0, size=0))
-            self._before = batch.position or self._before
+                batch = replace(batch, changes=(), transactions=0, size=0)
+                self._before = batch.position
+            super().apply(batch)
 
     return SplitsPosition
 

@@ -388,8 +388,8 @@ class SinkContract:
 
         other = following(target.sink(pipeline(HOSTILE[5])), {each: [row] for each in tables})
         wider = [replace(each, columns=(*each.columns, Column("grown;'\"", TEXT))) for each in tables]
-        for each, grown in zip(tables, wider, strict=True):
-            other.apply(batch(1, updated(each, row, moved, unsent=[HOSTILE[5]]), inserted(grown, *row, "9")))
+        for number, (each, grown) in enumerate(zip(tables, wider, strict=True), 1):
+            other.apply(batch(number, updated(each, row, moved, unsent=[HOSTILE[5]]), inserted(grown, *row, "9")))
         other.close()
 
         for grown in wider:

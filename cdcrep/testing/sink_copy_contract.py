@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import pytest
@@ -213,7 +213,8 @@ class SinkCopyContract:
         assert status["commit_time"] == pytest.approx(1_700_000_001.0)
         assert status["updated_at"] > 1_700_000_000
         assert set(status["tables"]) == {"shop.items", "shop.events"}
-        assert tuple(status["tables"]["shop.items"]) == (2, 1, True)
+        counts = status["tables"]["shop.items"]
+        assert tuple(counts.values() if isinstance(counts, Mapping) else counts) == (2, 1, True)
 
     def test_status_of_an_unknown_pipeline_is_empty(self, target: Target, sink: Sink) -> None:
         assert target.sink(pipeline("unknown")).status() == {}
