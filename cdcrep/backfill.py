@@ -1,16 +1,17 @@
 """The first copy of tables: under one snapshot, in parallel chunks, continued after a crash at any moment.
 
 A table that the checkpoint does not know is copied whole. A copy that was interrupted goes on under another snapshot:
-chunks that are durable stay, what is missing comes from the new snapshot, and the changes between the two snapshots
-are applied on top although some rows show them already (`Batch.overlapping`), which makes every row converge. A table
-without a key cannot converge and is copied again from zero.
+chunks that are durable stay, what is missing or has changed comes from the new snapshot, and rows that are gone by then
+are pruned, after which the table shows exactly the new snapshot. A table without a key cannot be completed so and is
+copied again from zero. Either way the stream leaves out a table's changes up to the snapshot that its copy shows.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from cdcrep.connector import Checkpoint, Chunk, Copied, Loader, Pipeline, Sink, Snapshot, Source
@@ -25,6 +26,8 @@ class Plan:
 
     copied: Mapping[TableId, Copied]
     chunks: Sequence[Chunk]
+    completed: Sequence[Table]
+    """Tables whose interrupted copy goes on: they are pruned after their last chunk."""
 
 
 class Backfill:
@@ -63,6 +66,7 @@ class Backfill:
             position = checkpoint.position or snapshot.position
             self._sink.register(plan.copied, None if checkpoint.position else position)
             self._copy(snapshot, plan)
+            self._prune(snapshot, plan)
         finally:
             snapshot.close()
         if self._stopping.is_set():
@@ -89,6 +93,7 @@ class Backfill:
     def _plan(self, snapshot: Snapshot, tables: Sequence[Table], checkpoint: Checkpoint) -> Plan:
         copied: dict[TableId, Copied] = {}
         chunks: list[Chunk] = []
+        completed: list[Table] = []
         for table in tables:
             before = checkpoint.tables.get(table.id)
             before = before if before and before.chunks else None
@@ -101,11 +106,12 @@ class Backfill:
             elif not remaining:
                 copied[table.id] = before
             elif all(chunk.overlapping for chunk in remaining):
-                copied[table.id] = replace(before, position=snapshot.position, exact=False)
+                copied[table.id] = replace(before, position=snapshot.position)
+                completed.append(table)
             else:
                 copied[table.id] = afresh
             chunks += remaining
-        return Plan(copied, sorted(chunks, key=lambda chunk: chunk.size, reverse=True))
+        return Plan(copied, sorted(chunks, key=lambda chunk: chunk.size, reverse=True), completed)
 
     def _copy(self, snapshot: Snapshot, plan: Plan) -> None:
         sizes = dict.fromkeys(plan.copied, (0, 0))
@@ -132,11 +138,15 @@ class Backfill:
         if failures and not self._stopping.is_set():
             raise failures[0]
 
+    def _prune(self, snapshot: Snapshot, plan: Plan) -> None:
+        if not plan.completed or self._stopping.is_set():
+            return
+        with self._loader() as loader:
+            for table in plan.completed:
+                loader.prune(table, snapshot.keys(table))
+
     def _load_chunks(self, snapshot: Snapshot, waiting: deque[Chunk], failures: Sequence[BaseException]) -> None:
-        loader = self._sink.loader()
-        with self._lock:
-            self._loaders.append(loader)
-        try:
+        with self._loader() as loader:
             while waiting and not failures and not self._stopping.is_set():
                 try:
                     chunk = waiting.popleft()
@@ -145,6 +155,14 @@ class Backfill:
                 rows, size = loader.load(chunk, snapshot.read(chunk))
                 self._on_progress()
                 self._events.copy_progress(chunk.table.id, rows, size)
+
+    @contextmanager
+    def _loader(self) -> Iterator[Loader]:
+        loader = self._sink.loader()
+        with self._lock:
+            self._loaders.append(loader)
+        try:
+            yield loader
         finally:
             with self._lock:
                 self._loaders.remove(loader)

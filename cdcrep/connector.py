@@ -121,8 +121,14 @@ class Snapshot(Protocol):
         """Cut a table into what is still to be copied, given what `copied` says is there already (None: nothing).
 
         A table whose interrupted copy cannot be completed (no key) comes back whole, as chunks that are not
-        `overlapping`: the engine then has the target start that table over.
+        `overlapping`: the engine then has the target start that table over. Chunks that complete a copy hold every row
+        that differs from the first snapshot or that no durable chunk covers: with the rows gone whose keys are not
+        among `keys`, the target then shows this snapshot.
         """
+        ...
+
+    def keys(self, table: Table) -> Mapping[str, Stream]:
+        """Offer the key columns of all rows of a table with a key, in the formats of `read`; thread-safe."""
         ...
 
     def read(self, chunk: Chunk) -> Mapping[str, Stream]:
@@ -245,8 +251,15 @@ class Loader(Protocol):
         """
         ...
 
+    def prune(self, table: Table, keys: Mapping[str, Stream]) -> int:
+        """Delete the rows whose key is not among `keys`, in one transaction; return how many.
+
+        `keys` offers the key columns only. Checks the epoch like `load`.
+        """
+        ...
+
     def cancel(self) -> None:
-        """Make a running `load` roll back and raise TransientError soon; thread-safe."""
+        """Make a running `load` or `prune` roll back and raise TransientError soon; thread-safe."""
         ...
 
     def close(self) -> None:

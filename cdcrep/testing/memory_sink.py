@@ -230,6 +230,17 @@ class MemoryLoader:
         reached("load.after_commit")
         return len(rows), sum(len(value or "") for row in rows for value in row.values())
 
+    def prune(self, table: Table, keys: Mapping[str, Stream]) -> int:
+        """Delete the rows whose key is not offered."""
+        kept = {tuple(row.values()) for batch in keys["arrow"]() for row in _rows(batch, len(batch))}
+        with self.sink.database.transaction() as transaction:
+            self.sink._our_book()
+            target = transaction.database.tables[table.id]
+            gone = [key for key in target.rows if key not in kept]
+            for key in gone:
+                transaction.put(target, key, None)
+        return len(gone)
+
     def cancel(self) -> None:
         """Make loads to come fail."""
         self.sink.cancel()

@@ -203,24 +203,33 @@ class MemorySnapshot:
     rows: Mapping[TableId, Sequence[Row]]
 
     def chunks(self, table: Table, copied: Copied | None) -> list[Chunk]:
-        """Cut a table by a hash of the key, into as many chunks as the first snapshot did."""
+        """Cut a table by a hash of the key, into as many chunks as the first snapshot did.
+
+        Durable chunks come again, under names of this snapshot: which of their rows have changed is not known.
+        """
         if copied is not None and not table.key:
             copied = None
         count = int(copied.snapshot if copied is not None else self.note)
         names = [f"{i}/{count}" for i in range(count)]
         chunks = [Chunk(table, name, overlapping=copied is not None) for name in names]
-        left = [chunk for chunk in chunks if copied is None or chunk.name not in copied.chunks]
-        return [replace(chunk, rows=len(self._rows(chunk))) for chunk in left]
+        done = copied.chunks if copied is not None else frozenset()
+        named = [replace(c, name=f"{c.name}@{self.position}") if c.name in done else c for c in chunks]
+        return [replace(chunk, rows=len(self._rows(chunk))) for chunk in named]
 
     def read(self, chunk: Chunk) -> Mapping[str, Stream]:
         """Offer record batches in text form."""
         return {"arrow": partial(self._arrow, chunk)}
 
+    def keys(self, table: Table) -> Mapping[str, Stream]:
+        """Offer the keys of a table's rows."""
+        keys = [tuple(row[i] for i in table.key_positions) for row in self.rows[table.id]]
+        return {"arrow": lambda: _text_table(table.identity, keys).to_batches()}
+
     def close(self) -> None:
         """Do nothing: a frozen list costs nothing."""
 
     def _rows(self, chunk: Chunk) -> list[Row]:
-        ordinal, _, count = chunk.name.partition("/")
+        ordinal, _, count = chunk.name.partition("@")[0].partition("/")
         positions = chunk.table.key_positions or range(len(chunk.table.columns))
         return [
             row

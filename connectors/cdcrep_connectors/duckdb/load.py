@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Final
 
 import duckdb
@@ -15,6 +16,7 @@ from cdcrep import crashpoint
 from cdcrep.connector import Chunk, Stream
 from cdcrep.errors import TransientError
 from cdcrep.fold import Net
+from cdcrep.table import Table
 from cdcrep_connectors.duckdb.apply import apply_net
 from cdcrep_connectors.duckdb.bookkeeping import Bookkeeping
 from cdcrep_connectors.duckdb.database import Database
@@ -27,6 +29,8 @@ UPSERT_ROWS: Final = 200_000
 """Rows of an overlapping chunk that are deleted and inserted together: bounds memory."""
 
 STREAMED: Final = "cdcrep_chunk"
+
+KEPT: Final = "temp.cdcrep_keys"
 
 
 class DuckDBLoader:
@@ -67,6 +71,21 @@ class DuckDBLoader:
                 raise
         crashpoint.reached("load.after_commit")
         return counter.rows, counter.bytes
+
+    def prune(self, table: Table, keys: Mapping[str, Stream]) -> int:
+        """Delete the rows whose key is not among `keys`, in one transaction; return how many."""
+        connection = self._connection
+        with translated(f"completing the copy of {table.id}"):
+            connection.begin()
+            try:
+                target = self._fit(connection, Chunk(table, "keys"))
+                removed = self._delete_others(target, _Counter(keys["arrow"](), self._cancelled))
+                self._check_epoch()
+                connection.commit()
+            except BaseException:
+                _roll_back(connection)
+                raise
+        return removed
 
     def cancel(self) -> None:
         """Make a running `load` roll back and raise TransientError soon; thread-safe."""
@@ -115,6 +134,29 @@ class DuckDBLoader:
             self._connection.execute(f"INSERT INTO {target.name} ({names}) SELECT {values} FROM {STREAMED} r")
         finally:
             self._connection.unregister(STREAMED)
+
+    def _delete_others(self, target: Target, keys: _Counter) -> int:
+        positions = target.table.key_positions
+        names = [quote(column.name) for column in target.table.identity]
+        self._connection.execute(
+            f"CREATE OR REPLACE TEMP TABLE {KEPT} AS SELECT {', '.join(names)} FROM {target.name} LIMIT 0"
+        )
+        try:
+            kept = replace(
+                target,
+                table=replace(target.table, columns=target.table.identity),
+                name=KEPT,
+                types=tuple(target.types[i] for i in positions),
+                own=(),
+            )
+            self._append(kept, keys)
+            same = " AND ".join(f"k.{name} = t.{name}" for name in names)
+            deleted = self._connection.execute(
+                f"DELETE FROM {target.name} t WHERE NOT EXISTS (SELECT 1 FROM {KEPT} k WHERE {same})"
+            )
+            return int(deleted.fetchall()[0][0])
+        finally:
+            self._connection.execute(f"DROP TABLE IF EXISTS {KEPT}")
 
     def _upsert(self, target: Target, counter: _Counter) -> None:
         waiting: list[pa.RecordBatch] = []

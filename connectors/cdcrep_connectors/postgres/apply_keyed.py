@@ -33,14 +33,14 @@ def delete_keys(session: Session, stage: Stage, net: Net, *, overlapping: bool) 
     columns = {f"c{i}": net.deletes.column(k) for k, i in enumerate(target.table.key_positions)}
     stage.fill(session, stage.keys, columns, rows)
     if net.moved is None or overlapping:
-        deleted = _count(session, f"DELETE FROM {target.name} t USING {stage.keys} s WHERE {_on_key(target)}")
+        deleted = _count(session, f"DELETE FROM {target.name} t USING {stage.keys} s WHERE {on_key(target)}")
         return rows - deleted
     match = _match(net, net.moved)
     columns = {f"m{k}": match.column(k) for k in range(match.num_columns)}
     stage.fill(session, stage.rows, columns, match.num_rows)
     _count(
         session,
-        f"DELETE FROM {target.name} t USING {stage.keys} s WHERE {_on_key(target)} "
+        f"DELETE FROM {target.name} t USING {stage.keys} s WHERE {on_key(target)} "
         f"AND NOT EXISTS (SELECT FROM {stage.rows} s WHERE {_on_match(target)})",
     )
     return 0
@@ -115,7 +115,7 @@ def _update(session: Session, stage: Stage, net: Net, which: Mask, *, overlappin
     target, rows = stage.target, net.rows if which.all() else net.rows.filter(pa.array(which))
     unknown = Unknown.of({i: mask[which] for i, mask in net.unknown.items()}, rows.num_rows)
     stage.fill(session, stage.rows, staged_columns(target, rows, unknown), rows.num_rows)
-    updated = _update_from_stage(session, stage, unknown, _on_key(target), with_key=False)
+    updated = _update_from_stage(session, stage, unknown, on_key(target), with_key=False)
     if updated == rows.num_rows:
         return 0
     return _insert_missing(session, stage, unknown, rows.num_rows - updated, overlapping=overlapping)
@@ -124,7 +124,7 @@ def _update(session: Session, stage: Stage, net: Net, which: Mask, *, overlappin
 def upsert_staged(session: Session, stage: Stage, rows: int) -> None:
     """Update or insert the fully known rows that the stage holds, `rows` in number."""
     unknown = Unknown.of({}, rows)
-    updated = _update_from_stage(session, stage, unknown, _on_key(stage.target), with_key=False)
+    updated = _update_from_stage(session, stage, unknown, on_key(stage.target), with_key=False)
     if updated < rows:
         _insert_missing(session, stage, unknown, rows - updated, overlapping=True)
 
@@ -147,7 +147,7 @@ def _insert_missing(session: Session, stage: Stage, unknown: Unknown, absent: in
         session,
         f"INSERT INTO {target.name} ({', '.join(map(target.column, target.written))}) OVERRIDING SYSTEM VALUE "
         f"SELECT {', '.join(_staged(target, unknown))} FROM {stage.rows} s "
-        f"WHERE {complete}NOT EXISTS (SELECT FROM {target.name} t WHERE {_on_key(target)})",
+        f"WHERE {complete}NOT EXISTS (SELECT FROM {target.name} t WHERE {on_key(target)})",
     )
     if inserted < absent and not overlapping:
         raise _incomplete(target, absent - inserted)
@@ -176,7 +176,7 @@ def _move(session: Session, stage: Stage, net: Net) -> int:
     stage.fill(session, stage.rows, columns, rows.num_rows)
     # Rows under the new keys that do not move on themselves were deleted before their keys were taken.
     session.execute(
-        f"DELETE FROM {target.name} t USING {stage.rows} s WHERE {_on_key(target)} "
+        f"DELETE FROM {target.name} t USING {stage.rows} s WHERE {on_key(target)} "
         f"AND NOT EXISTS (SELECT FROM {stage.rows} s WHERE {_on_match(target)})"
     )
     moved = _update_from_stage(session, stage, unknown, _on_match(target), with_key=True)
@@ -201,7 +201,7 @@ def _rewrite(session: Session, stage: Stage, net: Net, *, overlapping: bool) -> 
     stage.fill(session, stage.rows, staged_columns(target, rows, unknown, match), rows.num_rows)
     images = f"pg_temp.cdcrep_images_{stage.number}"
     found = _take_images(session, stage, unknown, images)
-    for condition in (_on_key(target), _on_match(target)):
+    for condition in (on_key(target), _on_match(target)):
         session.execute(f"DELETE FROM {target.name} t USING {stage.rows} s WHERE {condition}")
     names = [target.table.columns[i].name for i in target.written] + target.own
     session.execute(
@@ -246,7 +246,7 @@ def _before(net: Net, *, overlapping: bool) -> pa.Table:
     return pa.table(before, names=key.column_names)
 
 
-def _on_key(target: TargetTable) -> str:
+def on_key(target: TargetTable) -> str:
     return " AND ".join(f"t.{target.column(i)} = s.c{i}" for i in target.table.key_positions)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 import psycopg
@@ -12,7 +13,7 @@ from cdcrep.crashpoint import reached
 from cdcrep.errors import CdcrepError, DataError, SetupError
 from cdcrep.table import Table
 from cdcrep_connectors.postgres import checkpoint
-from cdcrep_connectors.postgres.apply_keyed import upsert_staged
+from cdcrep_connectors.postgres.apply_keyed import on_key, upsert_staged
 from cdcrep_connectors.postgres.checkpoint import Fence
 from cdcrep_connectors.postgres.column_types import DIALECT
 from cdcrep_connectors.postgres.copy_text import copy_text
@@ -58,6 +59,23 @@ class PostgresLoader:
             raise translate(error, f"loading {chunk.table.id}") from error
         reached("load.after_commit")
         return rows, size
+
+    def prune(self, table: Table, keys: Mapping[str, Stream]) -> int:
+        """Delete the rows whose key is not among `keys`, in one transaction; return how many."""
+        stage = self._stage(table)
+        keys_only = replace(stage.target, table=replace(table, columns=table.identity))
+        try:
+            with self._session.transaction():
+                stage.filled.clear()
+                self._copy(stage.keys, [f"c{i}" for i in table.key_positions], keys_only, keys)
+                self._session.execute(f"ANALYZE {stage.keys}")
+                kept = f"SELECT FROM {stage.keys} s WHERE {on_key(stage.target)}"
+                self._session.execute(f"DELETE FROM {stage.target.name} t WHERE NOT EXISTS ({kept})")
+                removed = self._session.cursor.rowcount
+                self._fence.hold(self._session)
+        except (psycopg.Error, CdcrepError) as error:
+            raise translate(error, f"completing the copy of {table.id}") from error
+        return removed
 
     def _write(self, chunk: Chunk, formats: Mapping[str, Stream]) -> tuple[int, int]:
         stage = self._stage(chunk.table)

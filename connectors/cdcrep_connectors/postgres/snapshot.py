@@ -12,7 +12,8 @@ Completing a copy that was interrupted. Its snapshot is gone; a later one must d
 first snapshot. A row that changed since has a new version, which may lie in a range that is done: it would be missed.
 So besides the remaining ranges one more chunk takes every row version of a transaction that the first snapshot did not
 show as finished: those whose `xmin` is not older than the oldest transaction running then, its xmin horizon (what is
-remembered as `note`). Rows that were deleted since are deleted by the stream, which begins at the first position.
+remembered as `note`). Rows that were deleted since, or that have another key now, are pruned: what is left of the copy
+after that is the second snapshot, row for row.
 `xmin` is a 32-bit counter that wraps around: the comparison by age is right while fewer than 2^31 transactions lie
 between, which the 64-bit horizon proves; otherwise nothing counts as copied. Freezing keeps `xmin` as it was (since
 9.4); the xmin of a very old frozen row may look new, and that row is copied once more, which an upsert forgives.
@@ -24,8 +25,9 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from typing import Any, Final
 
 import psycopg
@@ -120,14 +122,7 @@ class PostgresSnapshot:
         Raises:
             DivergedError: the interrupted copy is of another server.
         """
-        try:
-            with self._lock:
-                parts = [
-                    Part(TableId(schema, name), *rest)
-                    for schema, name, *rest in self._ask(PARTS, [table.schema, table.name])
-                ]
-        except psycopg.Error as error:
-            raise translate(error, f"looking at the files of {table.id}") from error
+        parts = self._parts(table)
         if copied is None or not table.key:
             return [chunk for part in parts for chunk in self._cut(table, part, [], overlapping=False)]
         horizon = self._horizon(copied)
@@ -150,6 +145,15 @@ class PostgresSnapshot:
             streams["pgcopy-binary"] = partial(self._copy, chunk.table, selected, "binary")
         return streams
 
+    def keys(self, table: Table) -> Mapping[str, Stream]:
+        """Offer the key columns of every row."""
+        keys = replace(table, columns=table.identity)
+        parts = [Selected(part, "") for part in self._parts(table)]
+        return {
+            "arrow": lambda: chain.from_iterable(self._arrow(keys, part) for part in parts),
+            "pgcopy-text": lambda: chain.from_iterable(self._copy(keys, part, "text") for part in parts),
+        }
+
     def close(self) -> None:
         """Let go of the snapshot; a chunk that is being read fails."""
         with self._lock:
@@ -158,6 +162,14 @@ class PostgresSnapshot:
         for connection in readers:
             interrupt(connection)
         self._holder.close()
+
+    def _parts(self, table: Table) -> list[Part]:
+        try:
+            with self._lock:
+                rows = self._ask(PARTS, [table.schema, table.name])
+        except psycopg.Error as error:
+            raise translate(error, f"looking at the files of {table.id}") from error
+        return [Part(TableId(schema, name), *rest) for schema, name, *rest in rows]
 
     def _cut(
         self, table: Table, part: Part, done: Sequence[tuple[int, int | None]], *, overlapping: bool
