@@ -116,7 +116,6 @@ class Model:
 @pytest.mark.parametrize("own_column", [False, True], ids=["plain", "with an own column"])
 def test_a_table_with_a_key_equals_the_row_by_row_oracle(tmp_path: Path, own_column: bool) -> None:
     seed = random.randrange(2**32)
-    print(f"seed {seed}")
     for history in range(HISTORIES):
         model = Model(random.Random(seed + history), keyed("items", Column("more", ColumnType(Kind.TEXT, "text"))))
         sink = open_sink(tmp_path / f"{history}.duckdb", model.table)
@@ -141,12 +140,12 @@ def test_a_table_with_a_key_equals_the_row_by_row_oracle(tmp_path: Path, own_col
                 sink.apply(whole)
 
             found = rows_of(sink, "SELECT id::VARCHAR, note, more FROM public.items")
-            assert Counter(found) == Counter(tuple(row) for row in model.rows.values()), f"history {history}"
+            assert Counter(found) == Counter(tuple(row) for row in model.rows.values()), f"history {history} of seed {seed}"
             if own_column:
                 held = dict(rows_of(sink, f"SELECT id::VARCHAR, {KEPT} FROM public.items"))
                 assert {k: v for k, v in held.items() if model.own[k] is not ANY} == {
                     k: v for k, v in model.own.items() if v is not ANY
-                }, f"history {history}"
+                }, f"history {history} of seed {seed}"
                 for key in list(model.own)[:2]:
                     model.own[key] = model.random.randrange(1000)
                     write_as_owner(sink, f"UPDATE public.items SET {KEPT} = {model.own[key]} WHERE id = {key}")
@@ -159,7 +158,6 @@ INTERVALS = ["1 mon", "30 days", "-1 days +02:03:00", None]
 
 def test_a_table_without_a_key_equals_the_row_by_row_oracle(tmp_path: Path) -> None:
     seed = random.randrange(2**32)
-    print(f"seed {seed}")
     table = keyless(
         Column("a", ColumnType(Kind.FLOAT64, "double precision")), Column("b", ColumnType(Kind.INTERVAL, "interval"))
     )
@@ -186,7 +184,7 @@ def test_a_table_without_a_key_equals_the_row_by_row_oracle(tmp_path: Path) -> N
                 sink.apply(whole)
 
             found = rows_of(sink, "SELECT a::VARCHAR, b::VARCHAR FROM public.events")
-            assert Counter(found) == Counter(map(_as_duckdb_writes, rows)), f"history {history}"
+            assert Counter(found) == Counter(map(_as_duckdb_writes, rows)), f"history {history} of seed {seed}"
         sink.close()
 
 

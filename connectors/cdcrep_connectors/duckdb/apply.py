@@ -99,68 +99,88 @@ def _delete(connection: DuckDBPyConnection, target: Target, keys: pa.Table) -> N
 
 
 def _carry(connection: DuckDBPyConnection, target: Target, net: Net, *, overlapping: bool) -> None:
-    """Put the final rows into a temporary table, completed by what the target holds under the keys before."""
+    """Put the final rows into a temporary table, completed by what the target holds.
+
+    It holds them under the keys before the changes; if the changes overlap with the copy, it may hold them under
+    their own keys already, and under the keys before others. What a moved row lacks can then not be found with
+    certainty where its own key was in use before.
+    """
     table, width = target.table, len(target.table.columns)
-    identity = list(zip(table.identity, (target.types[i] for i in table.key_positions), strict=True))
-    before = net.match if net.match is not None else net.rows.select(list(table.key_positions))
-    arrays = [*net.rows.columns, *before.columns]
-    arrays += [pa.chunked_array([pa.array(mask)]) for mask in net.unknown.values()]
-    lacking = np.logical_or.reduce(list(net.unknown.values())) if net.unknown else np.zeros(len(net.rows), np.bool_)
+    identity = [(column, target.types[i]) for column, i in zip(table.identity, table.key_positions, strict=True)]
+    own_key = net.rows.select(list(table.key_positions))
+    lacking = np.logical_or.reduce([*net.unknown.values(), np.zeros(len(net.rows), np.bool_)])
     moved = net.moved if net.moved is not None else np.zeros(len(net.rows), np.bool_)
-    arrays += [pa.chunked_array([pa.array(lacking)]), pa.chunked_array([pa.array(moved)])]
-    flag = {ordinal: width + len(identity) + i for i, ordinal in enumerate(net.unknown)}
+    if overlapping and (uncertain := int((lacking & moved & ~net.fresh).sum())):
+        raise _incomplete(target, uncertain)
+    match = net.match if net.match is not None else own_key
+    keys = [*own_key.columns, *match.columns] if overlapping else [*match.columns, *own_key.columns]
+    flags = [*net.unknown.values(), lacking, moved]
+    arrays = [*net.rows.columns, *keys, *(pa.chunked_array([pa.array(mask)]) for mask in flags)]
+    first_flag = width + len(keys)
+    flag = {ordinal: f"r.c{first_flag + i}" for i, ordinal in enumerate(net.unknown)}
     lacks, has_moved = f"r.c{len(arrays) - 2}", f"r.c{len(arrays) - 1}"
     with offered(connection, pa.table(arrays, names=[f"c{i}" for i in range(len(arrays))])) as r:
-        under_match = [f"t.{quote(c.name)} = {r.value(width + i, c, type_)}" for i, (c, type_) in enumerate(identity)]
-        joins = f"LEFT JOIN {target.name} t ON {' AND '.join(under_match)}"
-        held, found = "t.{}", "t.rowid IS NOT NULL"
-        if overlapping and net.moved is not None:
-            # The target may be ahead: then the row has moved there already.
-            under_own = [
-                f"o.{quote(c.name)} = {r.value(ordinal, c, type_)}"
-                for ordinal, (c, type_) in zip(table.key_positions, identity, strict=True)
+
+        def under(alias: str, start: int) -> str:
+            equal = [
+                f"{alias}.{quote(c.name)} = {r.value(start + i, c, type_)}" for i, (c, type_) in enumerate(identity)
             ]
-            joins += f" LEFT JOIN {target.name} o ON {' AND '.join([has_moved, *under_own])}"
-            held = "CASE WHEN t.rowid IS NOT NULL THEN t.{0} ELSE o.{0} END"
-            found = "(t.rowid IS NOT NULL OR o.rowid IS NOT NULL)"
+            return " AND ".join(equal)
+
+        joins, found, own = f"LEFT JOIN {target.name} t ON {under('t', width)}", "t.rowid IS NOT NULL", "t.{0}"
+        if overlapping and target.own and moved.any():
+            joins += f" LEFT JOIN {target.name} b ON {has_moved} AND {under('b', width + len(identity))}"
+            found, own = "coalesce(t.rowid, b.rowid) IS NOT NULL", "CASE WHEN t.rowid IS NULL THEN b.{0} ELSE t.{0} END"
         values = []
         for i, column in enumerate(table.columns):
             value = r.value(i, column, target.types[i])
             if i in flag:
-                value = f"CASE WHEN r.c{flag[i]} THEN {held.format(quote(column.name))} ELSE {value} END"
+                value = f"CASE WHEN {flag[i]} THEN t.{quote(column.name)} ELSE {value} END"
             values.append(f"{value} AS {quote(column.name)}")
-        values += [f"{held.format(quote(name))} AS {quote(name)}" for name in target.own]
-        connection.execute(
+        values += [f"{own.format(quote(name))} AS {quote(name)}" for name in target.own]
+        changed(
+            connection,
             f"CREATE OR REPLACE TEMP TABLE cdcrep_carried AS SELECT {', '.join(values)}, {found} AS cdcrep_found, "
-            f"{lacks} AS cdcrep_lacks FROM {r.sql} {joins}",
+            f"{lacks} AND t.rowid IS NULL AS cdcrep_lacks, {has_moved} AS cdcrep_moved FROM {r.sql} {joins}",
         )
     _check_carried(connection, target, len(net.rows), overlapping=overlapping)
 
 
 def _check_carried(connection: DuckDBPyConnection, target: Target, expected: int, *, overlapping: bool) -> None:
-    counted = first_row(
-        connection, f"SELECT count(*), count(*) FILTER (cdcrep_lacks AND NOT cdcrep_found) FROM {CARRIED}"
-    )
+    lost = "cdcrep_lacks AND cdcrep_moved" if overlapping else "cdcrep_lacks"
+    counted = first_row(connection, f"SELECT count(*), count(*) FILTER ({lost}) FROM {CARRIED}")
     assert counted
-    rows, lost = counted
-    hint = f"find out what changed the target, then copy the table again: cdcrep backfill --table {target.table.id}"
-    if rows != expected:
-        raise DivergedError(f"{target.table.id}: the target holds a key more than once", hint=hint)
-    if lost and not overlapping:
+    if counted[0] != expected:
         raise DivergedError(
-            f"{target.table.id}: {lost} rows that were updated at the source are not in the target", hint=hint
+            f"{target.table.id}: the target holds a key more than once",
+            hint=f"find out what changed the target, then copy the table again: "
+            f"cdcrep backfill --table {target.table.id}",
         )
+    if counted[1]:
+        raise _incomplete(target, counted[1])
+
+
+def _incomplete(target: Target, rows: int) -> DivergedError:
+    return DivergedError(
+        f"{target.table.id}: {rows} rows were updated at the source that are not in the target, and the source did not "
+        "send all their values (it leaves unchanged large values out)",
+        hint=f"copy the table again: cdcrep backfill --table {target.table.id}",
+    )
 
 
 def _insert_carried(connection: DuckDBPyConnection, target: Target) -> None:
     names = _names(target)
     own = "".join(f", {quote(name)}" for name in target.own)
-    connection.execute(
-        f"INSERT INTO {target.name} ({names}{own}) SELECT {names}{own} FROM {CARRIED} WHERE cdcrep_found"
+    changed(
+        connection,
+        f"INSERT INTO {target.name} ({names}{own}) SELECT {names}{own} FROM {CARRIED} "
+        "WHERE cdcrep_found AND NOT cdcrep_lacks",
     )
     # New rows take the defaults of the target's own columns; rows that the target does not have any more are left out.
-    connection.execute(
-        f"INSERT INTO {target.name} ({names}) SELECT {names} FROM {CARRIED} WHERE NOT cdcrep_found AND NOT cdcrep_lacks"
+    changed(
+        connection,
+        f"INSERT INTO {target.name} ({names}) SELECT {names} FROM {CARRIED} "
+        "WHERE NOT cdcrep_found AND NOT cdcrep_lacks",
     )
     connection.execute(f"DROP TABLE {CARRIED}")
 

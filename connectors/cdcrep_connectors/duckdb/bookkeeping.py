@@ -12,8 +12,8 @@ from duckdb import DuckDBPyConnection
 from cdcrep.connector import Checkpoint, Copied
 from cdcrep.errors import DivergedError, SetupError
 from cdcrep.position import Position
-from cdcrep.table import TableId
-from cdcrep_connectors.duckdb.statements import first_row
+from cdcrep.table import Table, TableId
+from cdcrep_connectors.duckdb.statements import changed, first_row
 
 VERSION: Final = 1
 
@@ -29,7 +29,7 @@ CREATE TABLE IF NOT EXISTS {schema}.table_state (
 CREATE TABLE IF NOT EXISTS {schema}.chunk_state (
     pipeline VARCHAR, "schema" VARCHAR, name VARCHAR, chunk VARCHAR, "rows" BIGINT, bytes BIGINT);
 CREATE TABLE IF NOT EXISTS {schema}.shape_state (
-    pipeline VARCHAR, "schema" VARCHAR, name VARCHAR, columns VARCHAR[]);
+    pipeline VARCHAR, "schema" VARCHAR, name VARCHAR, columns VARCHAR[], key VARCHAR[]);
 CREATE OR REPLACE VIEW {schema}.checkpoint AS
     SELECT pipeline, position, epoch, to_timestamp(commit_time) AS commit_time, transactions, "rows", updated_at
     FROM {schema}.pipeline_state;
@@ -182,22 +182,39 @@ class Bookkeeping:
         )
         return dict(json.loads(row[0])) if row else {}
 
-    def columns_of(self, connection: DuckDBPyConnection, table: TableId) -> list[str] | None:
-        """Return the source columns that the target table was made or grown for; None: we do not know the table."""
+    def shape_of(self, connection: DuckDBPyConnection, table: TableId) -> tuple[list[str], list[str]] | None:
+        """Return the source's columns and key that the target table was made or grown for; None: not known."""
         row = first_row(
             connection,
-            f'SELECT columns FROM {self.schema}.shape_state WHERE pipeline = $1 AND "schema" = $2 AND name = $3',
+            f'SELECT columns, key FROM {self.schema}.shape_state WHERE pipeline = $1 AND "schema" = $2 AND name = $3',
             [self.pipeline, table.schema, table.name],
         )
-        return None if row is None else list(row[0])
+        return None if row is None else (list(row[0]), list(row[1]))
 
-    def remember_columns(self, connection: DuckDBPyConnection, table: TableId, columns: Sequence[str]) -> None:
-        """Remember for which source columns the target table was made or grown."""
+    def remember_shape(self, connection: DuckDBPyConnection, table: Table) -> None:
+        """Remember for which source columns and key the target table was made or grown."""
         key = [self.pipeline, table.schema, table.name]
-        connection.execute(
-            f'DELETE FROM {self.schema}.shape_state WHERE pipeline = $1 AND "schema" = $2 AND name = $3', key
+        changed(
+            connection,
+            f'DELETE FROM {self.schema}.shape_state WHERE pipeline = $1 AND "schema" = $2 AND name = $3',
+            key,
         )
-        connection.execute(f"INSERT INTO {self.schema}.shape_state VALUES ($1, $2, $3, $4)", [*key, list(columns)])
+        names = [column.name for column in table.columns]
+        changed(
+            connection,
+            f"INSERT INTO {self.schema}.shape_state VALUES ($1, $2, $3, $4, $5)",
+            [*key, names, list(table.key)],
+        )
+
+    def release(self, connection: DuckDBPyConnection, tables: Sequence[TableId]) -> None:
+        """Forget tables: their copies, chunks and shapes."""
+        for table in tables:
+            for state in ("table_state", "chunk_state", "shape_state"):
+                changed(
+                    connection,
+                    f'DELETE FROM {self.schema}.{state} WHERE pipeline = $1 AND "schema" = $2 AND name = $3',
+                    [self.pipeline, table.schema, table.name],
+                )
 
     def status(self, connection: DuckDBPyConnection) -> dict[str, Any]:
         """Return what `Sink.status` returns; empty where the pipeline is unknown."""

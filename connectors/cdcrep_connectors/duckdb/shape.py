@@ -62,7 +62,7 @@ def create(connection: DuckDBPyConnection, book: Bookkeeping, table: Table, as_t
     columns = ", ".join(f"{quote(column.name)} {column_type(table, column, as_text)}" for column in table.columns)
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {book.catalog}.{quote(table.schema)}")
     connection.execute(f"CREATE TABLE {qualified(book.catalog, table.id)} ({columns})")
-    book.remember_columns(connection, table.id, [column.name for column in table.columns])
+    book.remember_shape(connection, table)
 
 
 def fit(connection: DuckDBPyConnection, book: Bookkeeping, table: Table, as_text: Sequence[str]) -> Target:
@@ -72,11 +72,16 @@ def fit(connection: DuckDBPyConnection, book: Bookkeeping, table: Table, as_text
         raise SetupError(
             f"{table.id}: the target table does not exist", hint=f"copy it again: cdcrep backfill --table {table.id}"
         )
-    known = book.columns_of(connection, table.id)
+    known = book.shape_of(connection, table.id)
     names = [column.name for column in table.columns]
-    if gone := [name for name in known or () if name not in names]:
+    if gone := [name for name in (known[0] if known else ()) if name not in names]:
         raise SetupError(
             f"{table.id}: column {gone[0]!r} was dropped or renamed at the source",
+            hint=f"drop the table in the target and copy it again: cdcrep backfill --table {table.id}",
+        )
+    if known and known[1] != list(table.key):
+        raise SetupError(
+            f"{table.id}: rows are identified by ({', '.join(table.key)}) now, it was ({', '.join(known[1])})",
             hint=f"drop the table in the target and copy it again: cdcrep backfill --table {table.id}",
         )
     _check_types(table, existing, as_text)
@@ -84,8 +89,8 @@ def fit(connection: DuckDBPyConnection, book: Bookkeeping, table: Table, as_text
     for column in table.columns:
         if column.name.lower() not in folded:
             _add(connection, book.catalog, table, column, as_text)
-    if known != names:
-        book.remember_columns(connection, table.id, names)
+    if known is None or known[0] != names:
+        book.remember_shape(connection, table)
     source = {name.lower() for name in names}
     return Target(
         table,

@@ -108,6 +108,13 @@ class DuckDBSink:
         if position is not None:
             self._seen = replace(self._checkpoint, position=position)
 
+    def release(self, tables: Sequence[TableId]) -> None:
+        """Forget the copies of tables that are no longer replicated; the target's tables stay as they are."""
+        with self._writing("releasing tables") as (connection, book):
+            book.release(connection, tables)
+        for table in tables:
+            self._targets.pop(table, None)
+
     def loader(self) -> DuckDBLoader:
         """Open a connection for one thread of the first copy."""
         with self._database.use() as connection:
