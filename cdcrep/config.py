@@ -112,14 +112,13 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Config:
         raise ConfigError(f"{path} is not UTF-8 text") from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: {redact(str(error))}") from error
-    for text in overrides:
-        override(document, text)
     warnings = []
     if mode & 0o077 and any(_has_password(document.get(section)) for section in ("source", "target")):
         warnings.append(
             f"{path} contains a password and may be read by other users (mode {stat.S_IMODE(mode):04o}): "
             f"chmod 600 {path}"
         )
+    warnings += _overridden(document, overrides)
     return _check(document, str(path), path, warnings)
 
 
@@ -140,18 +139,14 @@ def from_arguments(
     warnings = []
     for role, url in (("source", source_url), ("target", target_url)):
         if conceal_url(url):
-            warnings.append(
-                f"the {role} URL on the command line contains a password, which every user of this machine can see: "
-                "use ~/.pgpass or PGPASSWORD, or password_file in a configuration file (cdcrep init)"
-            )
+            warnings.append(_visible(f"the {role} URL"))
     document: dict[str, Any] = {
         "name": name or "unnamed",
         "source": {"url": source_url},
         "target": {"url": target_url},
         "tables": {"include": list(include), "exclude": list(exclude)},
     }
-    for text in overrides:
-        override(document, text)
+    warnings += _overridden(document, overrides)
     config = _check(document, "command line", None, warnings)
     if name is not None or config.name != "unnamed":
         return config
@@ -176,11 +171,25 @@ def override(document: dict[str, Any], text: str) -> None:
     document[last] = parsed
 
 
+def _overridden(document: dict[str, Any], overrides: Sequence[str]) -> list[str]:
+    """Set options; return warnings of the passwords among them."""
+    for text in overrides:
+        override(document, text)
+    return [_visible(f"--set {text.partition('=')[0]}") for text in overrides if conceal_url(text.partition("=")[2])]
+
+
+def _visible(what: str) -> str:
+    return (
+        f"{what} on the command line contains a password, which every user of this machine can see: "
+        "use ~/.pgpass or PGPASSWORD, or password_file in a configuration file (cdcrep init)"
+    )
+
+
 def derived_name(source: str, target: str) -> str:
     """Derive a pipeline's name from what it connects: the same two databases give the same name, valid for a slot."""
     database = re.sub(r"[^a-z0-9]+", "_", source.rpartition("/")[2].lower()).strip("_")
     digest = hashlib.sha256(f"{source}\n{target}".encode()).hexdigest()[:8]
-    return "_".join(part for part in ("cdcrep", database[:40], digest) if part)
+    return f"{database[:40] or 'pipeline'}_{digest}"
 
 
 def known_options(connector: type[Any]) -> dict[str, Any]:

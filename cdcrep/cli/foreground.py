@@ -19,11 +19,11 @@ _TICK_SECONDS: Final = 0.2
 _SHOW_CURSOR: Final = "\x1b[?25h"
 
 
-def in_foreground(run: Callable[[], None], stop: Callable[[], None], say: Callable[[str], None]) -> bool:
+def in_foreground(run: Callable[[], None], stop: Callable[[], None], say: Callable[[str], None]) -> None:
     """Call `run` in a thread until it ends; raise what it raised.
 
-    This thread only waits, so that signals are handled at once. Returns False when `run` did not end in time after a
-    signal: its thread is then still there, and the caller should leave with `os._exit`.
+    This thread only waits, so that signals are handled at once. When `run` does not end in time after a signal, its
+    thread is left behind: the process has to end by `os._exit`.
     """
     done = threading.Event()
     failures: list[BaseException] = []
@@ -56,10 +56,9 @@ def in_foreground(run: Callable[[], None], stop: Callable[[], None], say: Callab
                 say("stopping; a second signal ends the process at once")
                 announced = True
             if asked and time.monotonic() - asked[0] > STOP_SECONDS:
-                return False
+                break
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
     if failures:
         raise failures[0]
-    return True

@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -24,6 +24,8 @@ class Invocation:
     verbose: bool = False
     log_format: str = "auto"
     """auto: rich output on a terminal, text lines elsewhere; text; json."""
+    leaves_threads: bool = False
+    """Threads may be inside drivers when the command ends: the interpreter must not be taken down around them."""
 
     @property
     def is_json(self) -> bool:
@@ -95,6 +97,14 @@ def report(invocation: Invocation, error: BaseException) -> int:
     if hint:
         say(f"hint: {hint}")
     return code
+
+
+def leave(code: int) -> NoReturn:
+    """End the process at once, without waiting for threads, with everything printed."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
 
 
 def give_up_standard_output() -> None:

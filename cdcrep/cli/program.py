@@ -12,7 +12,7 @@ from cdcrep import __version__
 from cdcrep.cli.check import check
 from cdcrep.cli.demo import demo
 from cdcrep.cli.init import init
-from cdcrep.cli.output import Invocation, give_up_standard_output, report
+from cdcrep.cli.output import Invocation, give_up_standard_output, leave, report
 from cdcrep.cli.query import query
 from cdcrep.cli.run import backfill, run
 from cdcrep.cli.status import status
@@ -79,11 +79,14 @@ for _command in (run, backfill, check, query, status, init, teardown, demo):
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the program and exit: 0, or the code of the error (see docs/configuration.md)."""
-    sys.exit(_run(list(sys.argv[1:] if arguments is None else arguments)))
-
-
-def _run(arguments: list[str]) -> int:
     invocation = Invocation()
+    code = _run(list(sys.argv[1:] if arguments is None else arguments), invocation)
+    if invocation.leaves_threads:
+        leave(code)
+    sys.exit(code)
+
+
+def _run(arguments: list[str], invocation: Invocation) -> int:
     try:
         result: Any = program.main(arguments, prog_name="cdcrep", standalone_mode=False, obj=invocation)
         sys.stdout.flush()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from cdcrep.cli.arguments import pipeline_arguments
-from cdcrep.cli.output import Invocation, error_console, give_up_standard_output, say, set_up_logs
+from cdcrep.cli.output import Invocation, error_console, say, set_up_logs
 from cdcrep.errors import TransientError
 
 if TYPE_CHECKING:
@@ -58,6 +57,7 @@ def _follow(
 
     if as_json:
         invocation.log_format = "json"
+    invocation.leaves_threads = True
     path = runtime_directory() / socket_name(config.name, config.target_identity)
     failure_path = path.with_suffix(".failed")
     freshness = Freshness()
@@ -76,17 +76,13 @@ def _follow(
         stack.enter_context(Service(path, status=status, query=lambda sql: _query(supervisor, sql)))
         failure_path.unlink(missing_ok=True)
         try:
-            ended = _in_foreground(supervisor, invocation)
+            _in_foreground(supervisor, invocation)
         except Exception as error:
             remember_failure(failure_path, error)
             raise
-    if not ended:
-        # The pipeline's thread is stuck in a database call and would keep the interpreter from ending.
-        give_up_standard_output()
-        os._exit(0)
 
 
-def _in_foreground(supervisor: Supervisor, invocation: Invocation) -> bool:
+def _in_foreground(supervisor: Supervisor, invocation: Invocation) -> None:
     from cdcrep.cli.foreground import in_foreground
 
     def announce(text: str) -> None:
@@ -97,7 +93,7 @@ def _in_foreground(supervisor: Supervisor, invocation: Invocation) -> bool:
         else:
             say(text)
 
-    return in_foreground(supervisor.run, supervisor.stop, announce)
+    in_foreground(supervisor.run, supervisor.stop, announce)
 
 
 @contextlib.contextmanager

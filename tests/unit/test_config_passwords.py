@@ -171,3 +171,11 @@ def test_a_password_on_the_command_line_is_warned_of() -> None:
     (warning,) = config.warnings
     assert "source URL" in warning
     assert "canary" not in warning + repr(config) + config.source_url
+
+
+def test_a_password_in_an_override_is_warned_of(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.toml", 'url = "memory:shop"', mode=0o644)
+
+    (warning,) = load(path, ["source.url=memory://cdc:canary-5@db/shop"]).warnings
+
+    assert warning.startswith("--set source.url on the command line contains a password")
