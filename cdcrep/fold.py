@@ -187,7 +187,8 @@ def fold_rows(changes: Changes) -> NetRows:
     table, new = changes.table, changes.new.combine_chunks()
     none = np.empty(0, np.int64)
     if bool((changes.operations == INSERT).all()):
-        return NetRows(table, changes.truncated, new, new.slice(0, 0), none)
+        added = new if table.columns else _take(new, np.arange(len(changes)))
+        return NetRows(table, changes.truncated, added, new.slice(0, 0), none)
     if (
         changes.old is None
         or changes.old_present is None
@@ -209,10 +210,17 @@ def fold_rows(changes: Changes) -> NetRows:
     return NetRows(
         table,
         changes.truncated,
-        images.take(pa.array(np.repeat(example[more], balance[more]))),
-        images.take(pa.array(example[fewer])),
+        _take(images, np.repeat(example[more], balance[more])),
+        _take(images, example[fewer]),
         -balance[fewer],
     )
+
+
+def _take(rows: pa.Table, indices: Codes) -> pa.Table:
+    """Take rows; where there are no columns, Arrow would forget how many."""
+    if rows.column_names:
+        return rows.take(pa.array(indices))
+    return pa.table({"": pa.nulls(len(indices))}).select([])
 
 
 def encode(rows: pa.Table, length: int) -> tuple[Codes, int]:

@@ -84,7 +84,11 @@ class Table:
     name: str
     columns: tuple[Column, ...]
     key: tuple[str, ...]
-    """Columns that identify a row, in column order; empty: the table is a multiset of whole rows."""
+    """Columns that identify a row after every single change; empty: the table is a multiset of whole rows.
+
+    In column order, never null. Columns of a deferrable constraint do not qualify: between the changes of one
+    transaction two rows may share them, and a change could not say which of the two it means.
+    """
     dialect: str
     """Whose text forms and native type names these are: `postgresql`, `mysql`."""
     key_positions: tuple[int, ...] = field(init=False, repr=False, compare=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -51,15 +50,19 @@ def run(
     table: Table, start: Sequence[tuple[int, int]], script: Sequence[Sequence[tuple[str, int, int, int]]]
 ) -> History:
     """Run a script at a database in memory that holds rows under the keys `start`."""
-    database = SourceDatabase.at(f"memory:{uuid.uuid4()}")
-    database.create(table, unsent=("kept", "w"))
-    for a, b in dict.fromkeys(start):
-        database.commit(Insert(NAME, _named(table, (str(a), f"kept{a}{b}", str(b), None, f"w{a}{b}"))))
+    # `ahead` runs every statement by itself, so that the rows inside a transaction are known.
+    database, ahead = SourceDatabase(), SourceDatabase()
+    rows = [(str(a), f"kept{a}{b}", str(b), None, f"w{a}{b}") for a, b in dict.fromkeys(start)]
+    for each in (database, ahead):
+        each.create(table, unsent=("kept", "w"))
+        each.commit(*(Insert(NAME, _named(table, row)) for row in rows))
     before, first = database.rows(NAME), len(database.log)
     for script_of_one in script:
         statements: list[Statement] = []
         for step in script_of_one:
-            statements += _statements(_after(database, table, statements), table, step)
+            more = _statements(ahead.rows(NAME), table, step)
+            ahead.commit(*more)
+            statements += more
         if statements:
             database.commit(*statements)
     return History(
@@ -133,13 +136,6 @@ def _statements(rows: Sequence[Row], table: Table, step: tuple[str, int, int, in
         if other != where:
             return [Update(NAME, where, spare), Update(NAME, other, where), Update(NAME, spare, other)]
     return [Update(NAME, where, {**spare, "kept": value} if k % 2 else spare)]
-
-
-def _after(database: SourceDatabase, table: Table, statements: Sequence[Statement]) -> list[Row]:
-    rehearsal = SourceDatabase()
-    rehearsal.create(table)
-    rehearsal.commit(*(Insert(NAME, _named(table, row)) for row in database.rows(NAME)), *statements)
-    return rehearsal.rows(NAME)
 
 
 def _key(row: Row) -> tuple[Value, Value]:

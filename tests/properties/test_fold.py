@@ -29,7 +29,7 @@ starts = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 2)), max_size=6)
 cuts = st.lists(st.booleans(), max_size=8)
 
 
-@settings(max_examples=400)
+@settings(max_examples=150)
 @given(starts, transactions, cuts)
 def test_folding_a_table_with_a_key_gives_the_rows_of_the_source(
     start: Sequence[tuple[int, int]], script: Script, where: Sequence[bool]
@@ -44,7 +44,7 @@ def test_folding_a_table_with_a_key_gives_the_rows_of_the_source(
     assert ordered(target.values()) == history.after
 
 
-@settings(max_examples=100)
+@settings(max_examples=40)
 @given(starts, transactions, cuts)
 def test_an_old_key_that_is_sent_without_a_move_changes_nothing(
     start: Sequence[tuple[int, int]], script: Script, where: Sequence[bool]
@@ -59,7 +59,7 @@ def test_an_old_key_that_is_sent_without_a_move_changes_nothing(
     assert ordered(target.values()) == history.after
 
 
-@settings(max_examples=100)
+@settings(max_examples=40)
 @given(starts, transactions, cuts)
 def test_typed_keys_fold_like_text(start: Sequence[tuple[int, int]], script: Script, where: Sequence[bool]) -> None:
     history = run(KEYED, start, script)
@@ -72,7 +72,7 @@ def test_typed_keys_fold_like_text(start: Sequence[tuple[int, int]], script: Scr
     assert ordered([(str(a), kept, str(b), *rest) for a, kept, b, *rest in target.values()]) == history.after
 
 
-@settings(max_examples=200)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(small, small), max_size=4), transactions, cuts)
 def test_folding_a_table_without_a_key_gives_the_copies_of_the_source(
     start: Sequence[tuple[int, int]], script: Script, where: Sequence[bool]
@@ -87,7 +87,7 @@ def test_folding_a_table_without_a_key_gives_the_copies_of_the_source(
     assert ordered(target.elements()) == history.after
 
 
-@settings(max_examples=200)
+@settings(max_examples=60)
 @given(starts, transactions, st.lists(cuts, min_size=2, max_size=3))
 def test_merging_merged_batches_is_merging_them_at_once(
     start: Sequence[tuple[int, int]], script: Script, where: Sequence[Sequence[bool]]
