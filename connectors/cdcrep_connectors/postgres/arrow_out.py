@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from adbc_driver_postgresql import dbapi
 
+from cdcrep.errors import TransientError
 from cdcrep.table import Column, Kind, Table
 from cdcrep_connectors.postgres.connection import connection_string
 from cdcrep_connectors.postgres.options import SourceOptions
@@ -87,10 +88,20 @@ def arrow_out(
         cursor.execute(f"SELECT {listed} {rows}")
         names = [column.name for column in table.columns]
         with cursor.fetch_record_batch() as reader:
-            for batch in reader:
+            while (batch := _next(reader, table)) is not None:
                 yield pa.RecordBatch.from_arrays(
                     [_plain(array, column) for array, column in zip(batch.columns, table.columns, strict=True)], names
                 )
+
+
+def _next(reader: pa.RecordBatchReader, table: Table) -> pa.RecordBatch | None:
+    try:
+        return reader.read_next_batch()
+    except StopIteration:
+        return None
+    except (OSError, pa.ArrowException):
+        # Arrow's stream interface passes on neither SQLSTATE nor a message that is free of values: no cause, no text.
+        raise TransientError(f"copying {table.id}: the server or the connection failed while rows were read") from None
 
 
 def as_text(column: str) -> str:
