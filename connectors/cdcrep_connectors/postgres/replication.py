@@ -74,11 +74,11 @@ class SocketFrames:
         """Move what has arrived into the window."""
         total = 0
         try:
-            while total < BITE and (count := self.socket.recv_into(window.room())):
+            while self.ended is None and total < BITE:
+                if not (count := self.socket.recv_into(window.room())):
+                    self.ended = TransientError("the server closed the replication connection")
                 window.received(count)
                 total += count
-            if total < BITE:
-                self.ended = TransientError("the server closed the replication connection")
         except BlockingIOError:
             pass
         except OSError as error:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import psycopg
-from psycopg import sql
 
 from cdcrep.changes import Batch
 from cdcrep.connector import Copied, Pipeline
@@ -22,7 +21,7 @@ from cdcrep_connectors.postgres.batches import BatchAssembler, Bounds
 from cdcrep_connectors.postgres.continuity import check_position, check_slot, identify
 from cdcrep_connectors.postgres.failures import translate
 from cdcrep_connectors.postgres.feedback import Feedback
-from cdcrep_connectors.postgres.lsn import Place, format_lsn, format_position, parse_lsn, parse_position
+from cdcrep_connectors.postgres.lsn import Place, format_lsn, format_position, parse_position
 from cdcrep_connectors.postgres.reading import FrameReader
 from cdcrep_connectors.postgres.relation import Relation
 from cdcrep_connectors.postgres.replication import BITE, FrameSource, start_replication
@@ -54,7 +53,7 @@ class _Link:
 
 
 class ReplicationStream:
-    """Follows one replication slot: `cdcrep.connector.Source` holds the contract of stream, confirm, stop, current.
+    """Follows one replication slot: `cdcrep.connector.Source` holds the contract of stream, confirm and stop.
 
     `connect` opens a session, for replication if its argument is true, with text forms pinned; `shape` makes the table
     of a relation when the relation's first change arrives.
@@ -121,15 +120,6 @@ class ReplicationStream:
         with contextlib.suppress(OSError):  # closed, or so full that the reader cannot overlook it
             self._waker.send(b"\0")
 
-    def current(self) -> Position:
-        """Return a position at or after every transaction that has committed by now."""
-        try:
-            with self._connect(True) as connection:
-                system = identify(connection)
-                return format_position(system.identifier, system.timeline, committed_lsn(connection))
-        except psycopg.Error as error:
-            raise translate(error, "asking the source for its position") from error
-
     def close(self) -> None:
         """Send the last confirmation and end the connection; idempotent. No stream can be started afterwards."""
         self.stop()
@@ -193,7 +183,7 @@ class ReplicationStream:
             feedback.received = assembler.received
             if assembler.reply_requested:
                 feedback.answer()
-            if feedback.failure is not None:
+            if feedback.failure is not None and link.source.ended is None:
                 raise feedback.failure
             for batch in batches:
                 yield batch
@@ -232,47 +222,14 @@ class ReplicationStream:
         return row is not None and row[0] not in ("Activity", "Client")
 
 
-def committed_lsn(connection: Connection) -> int:
-    """Return an LSN at or after the end of every transaction that has committed, and that the log on disk reaches.
-
-    What is inserted may stay in memory for long (a commit with synchronous_commit = off, the records of an aborted
-    transaction), and a server does not stream what is not on disk: then an empty logical message, committed, flushes it.
-    """
-    in_recovery, block, segment = _row(
-        connection,
-        "SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('wal_block_size')::int, "
-        "pg_catalog.pg_size_bytes(pg_catalog.current_setting('wal_segment_size'))",
-    )
-    if in_recovery:
-        return parse_lsn(_row(connection, "SELECT pg_catalog.pg_last_wal_replay_lsn()::text")[0])
-    written, flushed = _row(
-        connection, "SELECT pg_catalog.pg_current_wal_insert_lsn()::text, pg_catalog.pg_current_wal_flush_lsn()::text"
-    )
-    inserted = before_page_header(parse_lsn(written), block, segment)
-    if parse_lsn(flushed) < inserted:
-        connection.execute("SET synchronous_commit = local")
-        connection.execute("SELECT pg_catalog.pg_logical_emit_message(true, 'cdcrep', '')")
-    return inserted
-
-
-def before_page_header(lsn: int, block: int, segment: int) -> int:
-    """Return the end of the last record, given where the next one would begin: a page's header may lie between them."""
-    header = 40 if lsn % segment == 40 else 24
-    return lsn - header if lsn % block == header else lsn
-
-
 def _status_interval(connection: Connection) -> float:
     """Return the seconds between status updates that keep this session alive."""
-    (timeout,) = _row(
-        connection, "SELECT setting::int FROM pg_catalog.pg_settings WHERE name = 'wal_sender_timeout'"
-    )  # milliseconds; 0: never
-    return min(STATUS_SECONDS, timeout / 3000) if timeout else STATUS_SECONDS
-
-
-def _row(connection: Connection, query: str) -> tuple[Any, ...]:
-    row = connection.execute(sql.SQL(query)).fetchone()
+    row = connection.execute(
+        "SELECT setting::int FROM pg_catalog.pg_settings WHERE name = 'wal_sender_timeout'"
+    ).fetchone()
     assert row is not None
-    return tuple(row)
+    timeout = int(row[0])  # milliseconds; 0: never
+    return min(STATUS_SECONDS, timeout / 3000) if timeout else STATUS_SECONDS
 
 
 def _disconnect(link: _Link) -> None:
