@@ -6,6 +6,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from pydantic import BaseModel, field_validator
 
 from cdcrep import connector
 from cdcrep.config import from_arguments, load
@@ -179,3 +180,21 @@ def test_a_password_in_an_override_is_warned_of(tmp_path: Path) -> None:
     (warning,) = load(path, ["source.url=memory://cdc:canary-5@db/shop"]).warnings
 
     assert warning.startswith("--set source.url on the command line contains a password")
+
+
+class TalkativeOptions(BaseModel):
+    url: str
+
+    @field_validator("url")
+    @classmethod
+    def refuse(cls, url: str) -> str:
+        raise ValueError(f"cannot use {url}")
+
+
+def test_a_password_that_a_connector_repeats_is_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory_program.MemorySource, "Options", TalkativeOptions)
+
+    with pytest.raises(ConfigError, match="cannot use") as refused:
+        load(write(tmp_path / "a.toml", 'url = "memory://cdc:canary-6@db/shop"'))
+
+    assert "canary" not in refused.value.message
