@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import signal
 import sys
 import time
 from datetime import UTC, datetime
@@ -57,15 +59,17 @@ def main(
         sizes = Sizes(**{**vars(sizes), "big_rows": big_rows})
     plan = Plan(workloads, sizes, rounds, connections=Pipeline.copy_workers)
     console = Console(width=None if sys.stdout.isatty() else 160)
-    began = time.monotonic()
+    began, load = time.monotonic(), os.getloadavg()[0]
 
     def say(text: str) -> None:
         minutes, seconds = divmod(int(time.monotonic() - began), 60)
         console.print(f"{minutes:3}:{seconds:02} {text}", markup=False, highlight=False, soft_wrap=True)
 
+    # Ends through the contexts, which stop the servers and delete their data.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     outcomes: dict[str, Outcome] = {}
     with Clusters(major, directory) as clusters:
-        machine = describe(clusters)
+        machine = describe(clusters, load)
         for name, value in machine.items():
             say(f"{name}: {value}")
         for workload in plan.workloads:

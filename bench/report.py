@@ -20,11 +20,12 @@ NOTHING: Final = "-"
 EXPLANATION: Final = """\
 W1 to W3 are written while every consumer is stopped; each consumer has a slot of its own and drains the same log in
 turn, the order changes every round. A rate counts row changes from the moment the server begins to send until the
-last transaction is visible in the target. "Raw receive" reads the socket and drops what it reads. W4: from the commit's
-confirmation to the writer until a reader of the target sees the row; DuckDB is read through the socket behind `cdcrep
-query`. W5 counts from start to exit. CPU seconds: source = walsender and backends that are read from, target = backends
-that are written to. Medians of all rounds; ratios are taken within a round. cdcrep runs with the smallest configuration
-file. After each measurement the target was compared with the source, rows and checksums; a figure that failed this is
+last transaction is visible in the target. "Raw receive" reads the socket and drops what it reads. W4: from the
+commit's confirmation to the writer until a reader that looks again and again (every 0.5 ms; DuckDB: every 5 ms,
+through the socket behind `cdcrep query`) has been shown the row. W5 counts from start to exit. CPU seconds: source =
+walsender and backends that are read from, target = backends that are written to. Medians of all rounds; ratios are
+taken within a round. cdcrep runs with the smallest configuration file. After each measurement the target was compared
+with the source, rows and checksums; a figure that failed this is
 not shown."""
 
 
