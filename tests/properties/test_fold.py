@@ -29,7 +29,7 @@ starts = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 2)), max_size=6)
 cuts = st.lists(st.booleans(), max_size=8)
 
 
-@settings(max_examples=150)
+@settings(max_examples=300)
 @given(starts, transactions, cuts)
 def test_folding_a_table_with_a_key_gives_the_rows_of_the_source(
     start: Sequence[tuple[int, int]], script: Script, where: Sequence[bool]
