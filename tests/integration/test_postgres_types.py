@@ -169,17 +169,17 @@ def same(value: Any, type_: pa.DataType, text: str | None) -> bool:
     if pa.types.is_boolean(type_):
         return text == ("t" if value else "f")
     if pa.types.is_integer(type_):
-        return int(text) == value
+        return bool(int(text) == value)
     if pa.types.is_floating(type_):
         form = "f" if type_ == pa.float32() else "d"
         return math.isnan(value) if text == "NaN" else struct.pack(form, value) == struct.pack(form, float(text))
     if pa.types.is_binary(type_):
-        return text == f"\\x{value.hex()}"
+        return bool(text == f"\\x{value.hex()}")
     if pa.types.is_timestamp(type_):
-        return datetime.datetime.fromisoformat(text) == value
+        return bool(datetime.datetime.fromisoformat(text) == value)
     if pa.types.is_date(type_):
-        return datetime.date.fromisoformat(text) == value
-    return datetime.time.fromisoformat(text) == value
+        return bool(datetime.date.fromisoformat(text) == value)
+    return bool(datetime.time.fromisoformat(text) == value)
 
 
 @pytest.mark.parametrize("postgres_major", [14, 18], indirect=True)

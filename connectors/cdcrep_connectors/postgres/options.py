@@ -16,13 +16,14 @@ class ServerOptions(BaseModel):
 
     url: str = Field(description="postgresql://user@host:port/database; libpq's parameters may follow after '?'.")
     password_file: Path | None = Field(
-        None, description="File that holds the password: a regular file of this user or root with mode 0600 or less."
+        default=None,
+        description="File that holds the password: a regular file of this user or root with mode 0600 or less.",
     )
     insecure: bool = Field(
-        False,
+        default=False,
         description="Allow connections to other machines that are not encrypted or not verified.",
     )
-    connect_timeout: int = Field(10, ge=2, description="Seconds to wait for a connection.")
+    connect_timeout: int = Field(default=10, ge=2, description="Seconds to wait for a connection.")
 
     @field_validator("url")
     @classmethod
@@ -42,20 +43,27 @@ class SourceOptions(ServerOptions):
     """A PostgreSQL server to replicate from."""
 
     slot: str | None = Field(
-        None,
+        default=None,
         pattern=r"^[a-z0-9_]{1,63}$",
         description="Name of the replication slot; by default made of the pipeline's name.",
     )
-    publication: str | None = Field(None, description="Name of the publication; by default like the slot's.")
+    publication: str | None = Field(default=None, description="Name of the publication; by default like the slot's.")
     create_publication: bool = Field(
-        True, description="Create the publication and keep it equal to the configured tables; false: it is given."
+        default=True,
+        description="Create the publication and keep it equal to the configured tables; false: it is given.",
     )
-    failover: bool = Field(False, description="Keep the slot on standby servers in step (PostgreSQL 17 and later).")
-    chunk_bytes: int = Field(64 << 20, ge=1 << 20, description="Table bytes that are copied in one target transaction.")
+    failover: bool = Field(
+        default=False, description="Keep the slot on standby servers in step (PostgreSQL 17 and later)."
+    )
+    chunk_bytes: int = Field(
+        default=64 << 20, ge=1 << 20, description="Table bytes that are copied in one target transaction."
+    )
     slot_timeout: float = Field(
-        60.0, gt=0, description="Seconds to wait for older transactions to end while the slot is created."
+        default=60.0, gt=0, description="Seconds to wait for older transactions to end while the slot is created."
     )
     statement_timeout: float = Field(
-        30.0, ge=0, description="Seconds after which a statement at the source is given up, copying excepted; 0: never."
+        default=30.0,
+        ge=0,
+        description="Seconds after which a statement at the source is given up, copying excepted; 0: never.",
     )
-    lock_timeout: float = Field(5.0, gt=0, description="Seconds to wait for a lock at the source.")
+    lock_timeout: float = Field(default=5.0, gt=0, description="Seconds to wait for a lock at the source.")
