@@ -58,6 +58,6 @@ def _ask(config: Config, sql: str) -> Answer:
 
 def _commit(answer: Answer) -> str:
     if answer.position is None:
-        return "as of no commit yet: the first copy is not complete"
+        return "as of no known commit: the first copy is not complete, or the pipeline is gone"
     at = "" if answer.commit_time is None else datetime.fromtimestamp(answer.commit_time, UTC).isoformat()
     return f"as of position {answer.position}" + (f", committed at {at.replace('+00:00', 'Z')}" if at else "")

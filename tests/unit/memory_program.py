@@ -2,9 +2,9 @@
 
     python -m tests.unit.memory_program run shop.toml
 
-`memory:shop` holds `public.orders` with ROWS rows. CDCREP_TEST_COMMITS=n lets a thread commit n rows a second.
-CDCREP_TEST_FAILURES=n lets the first n connections to the target fail; CDCREP_TEST_HANG=1 lets every apply say "hanging" and hang;
-CDCREP_TEST_DEATH=1 lets it raise what no connector may raise.
+`memory:shop` holds `public.orders` with ROWS rows. In the environment CDCREP_TEST_COMMITS=n lets a thread commit n rows
+a second, CDCREP_TEST_FAILURES=n lets the first n connections to the target fail, CDCREP_TEST_HANG=1 lets every apply
+say "hanging" and hang, and CDCREP_TEST_DEATH=1 lets it raise what no connector may raise.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from cdcrep import connector
 from cdcrep.config import from_arguments, load
 from cdcrep.errors import ConfigError
 from cdcrep.redaction import redact, url_password, without_credentials
+from cdcrep.testing.memory import MemorySource
 from tests.unit import memory_program
 
 CANARIES = ["canary-4711", "canary%40x", "can'ary'1", "canary@host", "canary/#?x", "canary:1", "can%ary", 'can"ary"']
@@ -192,7 +193,7 @@ class TalkativeOptions(BaseModel):
 
 
 def test_a_password_that_a_connector_repeats_is_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory_program.MemorySource, "Options", TalkativeOptions)
+    monkeypatch.setattr(MemorySource, "Options", TalkativeOptions)
 
     with pytest.raises(ConfigError, match="cannot use") as refused:
         load(write(tmp_path / "a.toml", 'url = "memory://cdc:canary-6@db/shop"'))
