@@ -133,7 +133,9 @@ class DuckDBLoader:
         try:
             self._connection.execute(f"INSERT INTO {target.name} ({names}) SELECT {values} FROM {STREAMED} r")
         finally:
-            self._connection.unregister(STREAMED)
+            # As in `offered`: a failed transaction forgets it by itself.
+            with suppress(duckdb.Error):
+                self._connection.unregister(STREAMED)
 
     def _delete_others(self, target: Target, keys: _Counter) -> int:
         positions = target.table.key_positions

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
+import duckdb
 import pyarrow as pa
 from duckdb import DuckDBPyConnection
 
@@ -50,7 +51,7 @@ def as_parameters(rows: pa.Table, columns: Sequence[tuple[Column, str]]) -> tupl
     width = rows.num_columns
     expressions = [
         [
-            typed(f"${row * width + i + 1}::VARCHAR", column, target, text=True)
+            typed(f"CAST(${row * width + i + 1} AS VARCHAR)", column, target, text=True)
             for i, (column, target) in enumerate(columns)
         ]
         for row in range(rows.num_rows)
@@ -72,4 +73,6 @@ def offered(connection: DuckDBPyConnection, rows: pa.Table) -> Iterator[Relation
     try:
         yield Relation(f"{REGISTERED} r", tuple(map(is_text, rows.schema.types)))
     finally:
-        connection.unregister(REGISTERED)
+        # In a transaction that has failed this fails as well; its end forgets the table then.
+        with suppress(duckdb.Error):
+            connection.unregister(REGISTERED)

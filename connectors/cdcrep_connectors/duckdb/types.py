@@ -95,7 +95,10 @@ def _is_character(kind: ColumnType | None) -> bool:
 
 def _scalar(kind: Kind, target: str, text: str) -> str:
     if kind is Kind.BYTES:
-        return f"CASE WHEN starts_with({text}, '\\x') THEN unhex(substr({text}, 3)) ELSE error('not hexadecimal') END"
+        return (
+            f"CASE WHEN {text} IS NULL THEN NULL WHEN starts_with({text}, '\\x') THEN unhex(substr({text}, 3)) "
+            "ELSE error('not hexadecimal') END"
+        )
     if kind in (Kind.DATE, Kind.TIMESTAMP, Kind.TIMESTAMPTZ):
         # DuckDB takes a trailing BC for the name of a time zone and drops it; it writes the era behind the date.
         with_era = rf"regexp_replace({text}, '^(\S+)(.*) BC$', '\1 (BC)\2')"
@@ -112,12 +115,12 @@ def _list(element: ColumnType, target: str, text: str) -> str:
     body = f"substr({text}, 2, length({text}) - 2)"
     plain = f"CASE WHEN x = 'NULL' THEN NULL ELSE {from_text(element, inner, 'x')} END"
     unquoted = "regexp_replace(substr(x, 2, length(x) - 2), '\\\\((?s:.))', '\\1', 'g')"
-    quoted = f"CASE WHEN x[1] = '\"' THEN {from_text(element, inner, unquoted)} ELSE {plain} END"
+    quoted = f"CASE WHEN starts_with(x, '\"') THEN {from_text(element, inner, unquoted)} ELSE {plain} END"
     tokens = f"""regexp_extract_all({body}, '"(?:[^"\\\\]|\\\\(?s:.))*"|[^,"]+')"""
     return f"""CASE
         WHEN {text} IS NULL THEN NULL
         WHEN {text} = '{{}}' THEN CAST([] AS {target})
-        WHEN {text}[1] <> '{{' OR {text}[2] = '{{' THEN error('not an array of one dimension from 1')
+        WHEN NOT starts_with({text}, '{{') OR starts_with({text}, '{{{{') THEN error('not an array of one dimension from 1')
         WHEN contains({text}, '"') THEN list_transform({tokens}, lambda x: {quoted})
         ELSE list_transform(string_split({body}, ','), lambda x: {plain})
     END"""
