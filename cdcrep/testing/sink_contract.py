@@ -276,6 +276,22 @@ class SinkContract:
 
         assert ordered(target.rows(ITEMS)) == [*START, ("7", "second", "of second")]
 
+    def test_an_overlapping_move_is_not_completed_from_a_row_that_came_later(self, target: Target, sink: Sink) -> None:
+        # At the source: 2 is deleted, 1 moves to 2, another row is inserted as 1; then rows 1 and 2 are copied again.
+        sink.apply(
+            batch(1, updated(ITEMS, START[1], ("2", "one", "big 1")), updated(ITEMS, START[0], ("1", "new", "new")))
+        )
+
+        try:
+            sink.apply(batch(2, deleted(ITEMS, *START[1]), overlapping=True))
+            move = updated(ITEMS, START[0], ("2", "one", "big 1"), unsent=["big"])
+            sink.apply(batch(3, move, overlapping=True))
+            sink.apply(batch(4, inserted(ITEMS, "1", "new", "new"), overlapping=True))
+        except CdcrepError:
+            sink.close()
+
+        assert ("2", "one", "new") not in target.rows(ITEMS)
+
     def test_truncate_empties_a_table_before_what_follows(self, target: Target, sink: Sink) -> None:
         sink.apply(batch(1, inserted(EVENTS, "1", "a"), inserted(EVENTS, "2", "b")))
 

@@ -186,6 +186,22 @@ class SinkCopyContract:
 
         assert ordered(target.rows(ITEMS)) == ([] if existing == "replace" else ROWS)
 
+    def test_names_that_differ_in_case_are_kept_apart_or_refused(self, target: Target, sink: Sink) -> None:
+        shouted = replace(ITEMS, name="ITEMS")
+        both = [shouted, table("cases", id=INT, Id=TEXT)]
+
+        refused = any(obstacle.fatal for obstacle in sink.obstacles([ITEMS, *both]))
+        try:
+            sink.prepare([ITEMS, *both])
+        except SetupError:
+            assert refused
+            return
+        sink.register({each.id: Copied(FIRST) for each in both})
+        load(sink, Chunk(shouted, "a"), MORE)
+
+        assert target.rows(ITEMS) == []
+        assert target.rows(shouted) == MORE
+
     def test_pipelines_in_one_target_do_not_disturb_each_other(self, target: Target, sink: Sink) -> None:
         theirs = table("theirs")
         other = following(target.sink(pipeline("other")), {theirs: ROWS})
