@@ -27,7 +27,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain
 from typing import Any, Final
 
 import psycopg
@@ -76,11 +75,12 @@ class Part:
 
 @dataclass(frozen=True)
 class Selected:
-    """Which rows of a part a chunk consists of."""
+    """Which rows are read together."""
 
-    part: Part
-    condition: str
-    """SQL; empty: all."""
+    parts: tuple[Part, ...]
+    """Where they lie: what must not have been rewritten."""
+    rows: str
+    """SQL: `FROM …`, with a condition if not all."""
 
 
 class PostgresSnapshot:
@@ -136,23 +136,15 @@ class PostgresSnapshot:
 
     def read(self, chunk: Chunk) -> Mapping[str, Stream]:
         """Offer a chunk as `arrow`, `pgcopy-text` and, where every column allows it, `pgcopy-binary`."""
-        selected = self._selected[chunk.table.id, chunk.name]
-        streams: dict[str, Stream] = {
-            "arrow": partial(self._arrow, chunk.table, selected),
-            "pgcopy-text": partial(self._copy, chunk.table, selected, "text"),
-        }
-        if all(has_portable_binary(column.type) for column in chunk.table.columns):
-            streams["pgcopy-binary"] = partial(self._copy, chunk.table, selected, "binary")
-        return streams
+        return self._formats(chunk.table, self._selected[chunk.table.id, chunk.name])
 
     def keys(self, table: Table) -> Mapping[str, Stream]:
-        """Offer the key columns of every row."""
-        keys = replace(table, columns=table.identity)
-        parts = [Selected(part, "") for part in self._parts(table)]
-        return {
-            "arrow": lambda: chain.from_iterable(self._arrow(keys, part) for part in parts),
-            "pgcopy-text": lambda: chain.from_iterable(self._copy(keys, part, "text") for part in parts),
-        }
+        """Offer the key columns of all rows of a table, in the same formats."""
+        parts = self._parts(table)
+        # One statement for all partitions: the binary form has one header.
+        only = "ONLY " if [part.id for part in parts] == [table.id] else ""
+        selected = Selected(tuple(parts), f"FROM {only}{quoted_table(table.id)}")
+        return self._formats(replace(table, columns=table.identity), selected)
 
     def close(self) -> None:
         """Let go of the snapshot; a chunk that is being read fails."""
@@ -171,6 +163,15 @@ class PostgresSnapshot:
             raise translate(error, f"looking at the files of {table.id}") from error
         return [Part(TableId(schema, name), *rest) for schema, name, *rest in rows]
 
+    def _formats(self, table: Table, selected: Selected) -> Mapping[str, Stream]:
+        streams: dict[str, Stream] = {
+            "arrow": partial(self._arrow, table, selected),
+            "pgcopy-text": partial(self._copy, table, selected, "text"),
+        }
+        if all(has_portable_binary(column.type) for column in table.columns):
+            streams["pgcopy-binary"] = partial(self._copy, table, selected, "binary")
+        return streams
+
     def _cut(
         self, table: Table, part: Part, done: Sequence[tuple[int, int | None]], *, overlapping: bool
     ) -> list[Chunk]:
@@ -185,8 +186,7 @@ class PostgresSnapshot:
                 name = f"{part.oid}.{part.file_number} pages {start}-{'' if after is None else after}"
                 condition = f"ctid >= '({start},0)'" + ("" if after is None else f" AND ctid < '({after},0)'")
                 rows = part.rows * share // pages if pages else 0
-                selected = Selected(part, "" if (start, after) == (0, None) else condition)
-                self._selected[table.id, name] = selected
+                self._selected[table.id, name] = _rows_of(part, "" if (start, after) == (0, None) else condition)
                 chunks.append(Chunk(table, name, max(rows, 0), max(share, 0) * self._block, overlapping))
         return chunks
 
@@ -195,7 +195,7 @@ class PostgresSnapshot:
         # Named after this snapshot: a third one must catch up again.
         name = f"{part.oid}.{part.file_number} since {horizon} until {self._newest}"
         condition = f"age(xmin) <= age('{horizon & 0xFFFFFFFF}'::xid)"
-        self._selected[table.id, name] = Selected(part, condition)
+        self._selected[table.id, name] = _rows_of(part, condition)
         return Chunk(table, name, overlapping=True)
 
     def _horizon(self, copied: Copied) -> int | None:
@@ -214,7 +214,7 @@ class PostgresSnapshot:
 
     def _copy(self, table: Table, selected: Selected, form: str) -> Iterator[bytes]:
         columns = ", ".join(quoted(column.name) for column in table.columns)
-        statement = f"COPY (SELECT {columns} {_from(selected)}) TO STDOUT (FORMAT {form})"
+        statement = f"COPY (SELECT {columns} {selected.rows}) TO STDOUT (FORMAT {form})"
         with self._reader() as connection, reported(table.id):
 
             def run(query: str) -> Rows:
@@ -230,23 +230,23 @@ class PostgresSnapshot:
                 self._options,
                 self._application_name,
                 table,
-                _from(selected),
+                selected.rows,
                 lambda run: self._enter(run, selected),
                 lock_timeout=self._lock_timeout,
             )
 
     def _enter(self, run: Callable[[str], Rows], selected: Selected) -> None:
-        """Begin reading: import the snapshot, lock the part against rewriting, make sure that it was not rewritten."""
-        part = selected.part
+        """Begin reading: import the snapshot, lock the parts against rewriting, make sure that none was rewritten."""
         run(f"SET TRANSACTION SNAPSHOT '{self._name}'")
-        run(f"LOCK TABLE ONLY {quoted_table(part.id)} IN ACCESS SHARE MODE")
-        # pg_relation_filenode sees the present, pg_class is read as of the snapshot.
-        unchanged = run(
-            f"SELECT relfilenode = {part.file_number} AND pg_relation_filenode(oid) = {part.file_number} "
-            f"FROM pg_class WHERE oid = {part.oid}"
-        )
-        if unchanged != [(True,)]:
-            raise TransientError(f"{part.id} was truncated or rewritten while it was copied; the copy begins again")
+        for part in selected.parts:
+            run(f"LOCK TABLE ONLY {quoted_table(part.id)} IN ACCESS SHARE MODE")
+            # pg_relation_filenode sees the present, pg_class is read as of the snapshot.
+            unchanged = run(
+                f"SELECT relfilenode = {part.file_number} AND pg_relation_filenode(oid) = {part.file_number} "
+                f"FROM pg_class WHERE oid = {part.oid}"
+            )
+            if unchanged != [(True,)]:
+                raise TransientError(f"{part.id} was truncated or rewritten while it was copied; the copy begins again")
 
     @contextmanager
     def _reader(self) -> Iterator[Connection]:
@@ -284,9 +284,9 @@ def reported(table: TableId) -> Iterator[None]:
         raise translate(error, f"copying {table}") from error
 
 
-def _from(selected: Selected) -> str:
-    where = f" WHERE {selected.condition}" if selected.condition else ""
-    return f"FROM ONLY {quoted_table(selected.part.id)}{where}"
+def _rows_of(part: Part, condition: str) -> Selected:
+    where = f" WHERE {condition}" if condition else ""
+    return Selected((part,), f"FROM ONLY {quoted_table(part.id)}{where}")
 
 
 def _done(part: Part, chunks: frozenset[str]) -> list[tuple[int, int | None]]:
