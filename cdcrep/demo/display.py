@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-TITLE_WIDTH: Final = 34
+TITLE_WIDTH: Final = 27
+OUTCOME_WIDTH: Final = 43
 
 
 class Step:
@@ -58,14 +59,14 @@ class Display:
             yield step
         seconds = f"{time.monotonic() - began:.1f} s"
         done = Text.assemble(
-            (f"{self._done} ", "green"), f"{title:{TITLE_WIDTH}}", (f"{step.outcome:56}", "dim"), seconds
+            (f"{self._done} ", "green"), f"{title:{TITLE_WIDTH}}", (f"{step.outcome:{OUTCOME_WIDTH}} ", "dim"), seconds
         )
         self.console.print(done, soft_wrap=True)
 
     def _progress(self) -> Progress:
         return Progress(
             SpinnerColumn("line" if self._is_plain else "dots"),
-            TextColumn("{task.description:<32}", markup=False),
+            TextColumn("{task.description:<25}", markup=False),
             BarColumn(bar_width=20),
             TextColumn("{task.fields[figures]}", markup=False),
             TimeElapsedColumn(),

@@ -74,6 +74,8 @@ class Replicator:
 
     def leave(self) -> None:
         """Forget the process: it goes on without us."""
+        # Keeps subprocess from warning of a child that nobody waits for.
+        self._running().returncode = 0
         self._process = None
 
     def wait_for(self, *events: str, deadline_seconds: float = 30.0) -> None:

@@ -20,6 +20,8 @@ KILLS_IN_COPY: Final = 0.3  # part of all kills
 KILLS_ANYWHERE: Final = 0.2  # part of the others that may strike before there is anything to follow
 LONGEST_COPY_SECONDS: Final = 0.6
 LONGEST_STREAM_SECONDS: Final = 1.5
+WORDS: Final[dict[str, str]] = {State.SNAPSHOTTING: "copying", State.DEDUPLICATING: "streaming"}
+"""What kills are called by the state that they struck, where that is not the state's own name."""
 BACKLOG_WRITER: Final = 101
 LATENCY_WRITER: Final = 102
 
@@ -29,7 +31,7 @@ class Figures:
     """What was measured on the way."""
 
     kills: Counter[str] = field(default_factory=Counter)
-    """State of the replicator -> kills that struck it there."""
+    """What the replicator was doing -> kills that struck it there."""
     copied_rows: int = 0
     """Rows that the last, undisturbed attempt at the first copy still had to carry."""
     copy_seconds: float = 0.0
@@ -60,7 +62,7 @@ class Scenes:
             self._replicator.wait_for(State.STREAMING)
             copied = self._replicator.find("copied") or {}
             self.figures.copied_rows, self.figures.copy_seconds = copied.get("rows", 0), copied.get("seconds", 0.0)
-            step.outcome = f"complete, killed {times(planned)} on the way"
+            step.outcome = f"complete{killed(planned)}"
         return kills - planned
 
     def follow(self, kills: int, writers: list[Writer]) -> None:
@@ -76,12 +78,12 @@ class Scenes:
                     self._replicator.pause(self._random.uniform(0.02, LONGEST_STREAM_SECONDS))
                 self._kill(step, number, kills)
             committed = sum(writer.committed for writer in writers)
-            step.outcome = f"{committed:,} transactions so far, killed {times(kills)}"
+            step.outcome = f"{committed:,} transactions{killed(kills)}"
 
     def catch_up(self, transactions: int) -> None:
         """Write much while no replicator runs, then measure how fast it gets through."""
         figures = self.figures
-        with self._display.step("catching up with a backlog", total=transactions) as step:
+        with self._display.step("catching up", total=transactions) as step:
             self._replicator.stop()
             figures.backlog_changes, sequence = write_backlog(
                 self._shop,
@@ -98,7 +100,7 @@ class Scenes:
 
     def watch(self, seconds: float) -> None:
         """Measure how long after its commit a change can be queried, while the writers go on."""
-        with self._display.step("commit to visible in the copy", total=seconds) as step:
+        with self._display.step("commit to visible", total=seconds) as step:
             latencies, sequence = measure_latency(
                 self._shop,
                 self._replicator,
@@ -113,7 +115,7 @@ class Scenes:
 
     def finish(self, writers: list[Writer]) -> None:
         """After the writers have stopped: let the copy become current."""
-        with self._display.step("writers stop, copy becomes current") as step:
+        with self._display.step("becoming current") as step:
             self._committed.update((writer.number, writer.committed) for writer in writers)
             self._replicator.stop()
             self._replicator.finish()
@@ -122,7 +124,7 @@ class Scenes:
     def compare(self, copy: Path) -> Verdict:
         """Compare every row of every table, and the writers' sequences."""
         with (
-            self._display.step("comparing every row and value", total=len(TABLES)) as step,
+            self._display.step("comparing every row", total=len(TABLES)) as step,
             self._shop.connect() as source,
         ):
             compared = iter(range(1, len(TABLES) + 1))
@@ -139,10 +141,12 @@ class Scenes:
     def _kill(self, step: Step, number: int, planned: int) -> None:
         state = self._replicator.state()
         self._replicator.kill()
+        state = WORDS.get(state, state)
         self.figures.kills[state] += 1
         step.tell(f"kill {number} of {planned}, while {state}", done=number, worth_a_line=True)
 
 
-def times(count: int) -> str:
-    """Say how often."""
-    return {0: "never", 1: "once", 2: "twice"}.get(count, f"{count} times")
+def killed(count: int) -> str:
+    """Say how often, as the end of a sentence."""
+    how_often = {1: "once", 2: "twice"}.get(count, f"{count} times")
+    return f", killed {how_often}" if count else ""

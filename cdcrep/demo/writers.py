@@ -17,7 +17,7 @@ import psycopg
 from cdcrep.demo.shop import Shop
 
 ROLLED_BACK: Final = 0.1  # part of the transactions
-LONGEST_PAUSE_SECONDS: Final = 0.03
+LONGEST_PAUSE_SECONDS: Final = 0.05
 
 # What another writer did meanwhile can make any of these fail: the transaction then never happened.
 LOST_RACES: Final = (
