@@ -72,6 +72,9 @@ class UsageSampler(threading.Thread):
     def __init__(self, clusters: Clusters) -> None:
         super().__init__(daemon=True)
         self._clusters = clusters
+        for cluster in (clusters.source, clusters.target):
+            # Process ids are used again: those of our sessions that have ended must not hide a consumer's.
+            cluster.own_backends &= set(_children(cluster.server.pid or 0))
         self._consumers: set[int] = set()
         self._first: dict[int, float] = {}
         self._last: dict[int, float] = {}
@@ -115,7 +118,7 @@ class UsageSampler(threading.Thread):
                     continue
                 self._roles[pid] = role
                 self._last[pid] = used
-            for pid in self._consumers:
+            for pid in tuple(self._consumers):
                 if peak := peak_rss_mib(pid):
                     self._peak[pid] = peak
 

@@ -25,8 +25,7 @@ commit's confirmation to the writer until a reader that looks again and again (e
 through the socket behind `cdcrep query`) has been shown the row. W5 counts from start to exit. CPU seconds: source =
 walsender and backends that are read from, target = backends that are written to. Medians of all rounds; ratios are
 taken within a round. cdcrep runs with the smallest configuration file. After each measurement the target was compared
-with the source, rows and checksums; a figure that failed this is
-not shown."""
+with the source, rows and checksums; a figure that failed this is not shown."""
 
 
 @dataclass(frozen=True)

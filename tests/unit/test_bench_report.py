@@ -42,6 +42,13 @@ def test_a_round_that_only_one_side_has_is_left_out_of_the_ratio() -> None:
     assert mine.ratio(other) == 0.5
 
 
+def test_a_track_with_an_error_has_no_figures() -> None:
+    wrong, other = track(TO_DUCKDB, 100.0, error="the target differs", rss=10.0), track(RAW, 100.0)
+
+    assert [wrong.median(RATE), wrong.extremes(RATE), wrong.peak_rss_mib(), wrong.ratio(other)] == [None] * 4
+    assert other.ratio(wrong) is None
+
+
 def test_the_figures_of_a_target_that_differs_are_not_shown() -> None:
     text = shown(outcomes(track(RAW, 9000.0), track(TO_DUCKDB, 7777.0, error="the target differs from the source")))
 
