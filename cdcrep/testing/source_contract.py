@@ -254,13 +254,13 @@ class SourceContract:
             next(following.source.stream(origin.foreign_position(following.position), following.copied))
 
     def test_without_its_place_in_the_log_it_does_not_start(self, origin: Origin, following: Following) -> None:
-        following.source.close()
-        assert origin.source(SELECTED).tear_down()
+        following.restart()
+        assert following.source.tear_down()
         following.restart()
 
         with pytest.raises(CdcrepError):
             read(following.source, following.position, following.copied)
-        assert origin.source(SELECTED).tear_down() == []
+        assert following.source.tear_down() == []
 
     def test_what_is_rolled_back_or_not_selected_does_not_come(self, origin: Origin, following: Following) -> None:
         origin.roll_back(event(66), Truncate("shop.items"))
