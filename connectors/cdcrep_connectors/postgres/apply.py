@@ -15,12 +15,15 @@ from cdcrep.errors import SetupError
 from cdcrep.fold import Net, NetRows, fold, fold_rows
 from cdcrep.table import Table, TableId
 from cdcrep_connectors.postgres import apply_direct, checkpoint
+from cdcrep_connectors.postgres.apply_direct import DirectStatements
 from cdcrep_connectors.postgres.apply_keyed import delete_keys, write_rows
 from cdcrep_connectors.postgres.apply_rows import add_rows, remove_rows
 from cdcrep_connectors.postgres.checkpoint import Fence
+from cdcrep_connectors.postgres.round_trip import Statement
 from cdcrep_connectors.postgres.session import Session
 from cdcrep_connectors.postgres.stage import Stage
 from cdcrep_connectors.postgres.target_tables import TargetTable, check_change, empty, find, grow, shape
+from cdcrep_connectors.relational.names import listed
 
 log = structlog.get_logger(__name__)
 
@@ -40,6 +43,7 @@ class Applier:
         self._fence = fence
         self._targets: dict[TableId, TargetTable] = {}
         self._stages: dict[TableId, Stage] = {}
+        self._direct: dict[TableId, DirectStatements] = {}
         self._numbers = count()
         self._foreign_keys: list[tuple[int, int]] | None = None
         self._in_transaction = False
@@ -66,17 +70,15 @@ class Applier:
         work = self._ordered([(self._targets[changes.table.id], _fold(changes)) for changes in wave])
         if not apply_direct.suits([net for _, net in work]):
             return False
-        statements: list[apply_direct.Statement] = []
+        statements: list[Statement] = []
         for target, net in reversed(work):
             if isinstance(net, Net):
-                statements += apply_direct.deletes(target, net)
+                statements += self._direct_statements(target).deletes(net)
         for target, net in work:
-            write = apply_direct.writes(target, net) if isinstance(net, Net) else apply_direct.additions(target, net)
-            statements += write
-        if wave:
-            counts = {changes.table.id: (len(changes), 0) for changes in wave}
-            statements.append((checkpoint.COUNT, checkpoint.count_parameters(self._fence.pipeline, counts)))
-        statements.append((checkpoint.MOVE, self._fence.move_parameters(batch)))
+            direct = self._direct_statements(target)
+            statements += direct.writes(net) if isinstance(net, Net) else direct.additions(net)
+        statements += [self._fence.count(changes.table.id, len(changes), 0) for changes in wave]
+        statements.append(self._fence.move(batch))
         reached("sink.after_rows")
         reached("sink.before_commit")
         if not apply_direct.run(self._session, statements):
@@ -127,9 +129,7 @@ class Applier:
 
     def _commit(self, batch: Batch) -> None:
         session, fence = self._session, self._fence
-        if self._counts:
-            session.execute(checkpoint.COUNT, *checkpoint.count_parameters(fence.pipeline, self._counts), prepare=True)
-        checkpoint.move(session, fence, batch)
+        checkpoint.move(session, fence, batch, self._counts)
         reached("sink.before_commit")
         session.execute("COMMIT")
         self._in_transaction = False
@@ -155,18 +155,28 @@ class Applier:
                 hint=f"copy the table again: cdcrep backfill --table {table.id}",
             )
         target = grow(session, target)
+        if table.key and not target.key_indexed:
+            raise SetupError(
+                f"{table.id}: the target's table has no unique index on its key",
+                hint=f"CREATE UNIQUE INDEX ON {target.name} ({listed(table.key)});",
+            )
         if columns != shape(table) or tuple(key) != table.key:
             checkpoint.remember_shape(session, pipeline, table.id, shape(table), table.key)
+        self._direct.pop(table.id, None)
         if (stage := self._stages.pop(table.id, None)) is not None:
             stage.drop(session)
         return target
 
+    def _direct_statements(self, target: TargetTable) -> DirectStatements:
+        direct = self._direct.get(target.table.id)
+        if direct is None:
+            direct = self._direct[target.table.id] = DirectStatements(target)
+        return direct
+
     def _stage(self, target: TargetTable) -> Stage:
         stage = self._stages.get(target.table.id)
         if stage is None:
-            stage = Stage(target, next(self._numbers))
-            stage.create(self._session)
-            self._stages[target.table.id] = stage
+            stage = self._stages[target.table.id] = Stage(target, next(self._numbers))
         return stage
 
     def _ordered(self, work: Work) -> Work:

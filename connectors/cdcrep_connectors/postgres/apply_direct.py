@@ -8,20 +8,20 @@ of magnitude more server time than in a COPY, but there is only one round trip.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import Final
 
+import numpy as np
 import psycopg
 import pyarrow as pa
 
 from cdcrep.fold import Net, NetRows
 from cdcrep_connectors.postgres.copy_text import text_form
+from cdcrep_connectors.postgres.round_trip import Statement
 from cdcrep_connectors.postgres.session import Session
 from cdcrep_connectors.postgres.target_tables import TargetTable
 
 MOST_ROWS: Final = 24
 MOST_BYTES: Final = 1 << 20
-
-Statement = tuple[str, Sequence[Any]]
 
 
 def suits(effects: Sequence[Net | NetRows]) -> bool:
@@ -49,56 +49,65 @@ def run(session: Session, statements: Sequence[Statement]) -> bool:
     An error that speaks of the connection or the server, not of the data, passes through.
     """
     session.check()
-    cursor = session.cursor
     try:
-        with session.connection.pipeline():
-            cursor.execute(b"BEGIN")
-            for statement, values in statements:
-                cursor.execute(statement.encode(), values, prepare=True)
-            cursor.execute(b"COMMIT")
+        session.round_trip.run([("BEGIN", ()), *statements, ("COMMIT", ())])
     except (psycopg.DataError, psycopg.IntegrityError):
         session.connection.rollback()
         return False
     return True
 
 
-def deletes(target: TargetTable, net: Net) -> Iterator[Statement]:
-    """Delete each key."""
-    ordinals = target.table.key_positions
-    condition = " AND ".join(f"{target.column(i)} = ${n}" for n, i in enumerate(ordinals, 1))
-    statement = _one_row(f"DELETE FROM {target.name} WHERE {condition}")
-    for values in _rows(net.deletes.columns):
-        yield statement, values
+class DirectStatements:
+    """The statements, one per row, that apply small changes to one target table."""
 
+    def __init__(self, target: TargetTable) -> None:
+        self._target = target
+        self._updates: dict[frozenset[int], tuple[str, list[int]]] = {}
+        names = [target.column(i) for i in target.written]
+        places = ", ".join(f"${n}" for n in range(1, len(names) + 1))
+        self._insert = f"INSERT INTO {target.name} ({', '.join(names)}) OVERRIDING SYSTEM VALUE VALUES ({places})"
+        self._delete = _one_row(f"DELETE FROM {target.name} WHERE {self._with_key(1)}") if target.table.key else ""
 
-def writes(target: TargetTable, net: Net) -> Iterator[Statement]:
-    """Update rows that were there, then insert those that were not."""
-    rows = list(_rows(net.rows.columns))
-    key = target.table.key_positions
-    for row in (~net.fresh).nonzero()[0].tolist():
-        unknown = {i for i, mask in net.unknown.items() if mask[row]}
+    def deletes(self, net: Net) -> Iterator[Statement]:
+        """Delete each key."""
+        for values in _rows(net.deletes.columns):
+            yield self._delete, values
+
+    def writes(self, net: Net) -> Iterator[Statement]:
+        """Update rows that were there, then insert those that were not."""
+        rows = list(_rows(net.rows.columns))
+        for row in np.flatnonzero(~net.fresh).tolist():
+            unknown = frozenset(i for i, mask in net.unknown.items() if mask[row])
+            if unknown not in self._updates:
+                self._updates[unknown] = self._update(unknown)
+            statement, ordinals = self._updates[unknown]
+            yield statement, [rows[row][i] for i in ordinals]
+        yield from self._inserts([rows[row] for row in np.flatnonzero(net.fresh).tolist()])
+
+    def additions(self, net: NetRows) -> Iterator[Statement]:
+        """Insert rows of a table without a key."""
+        if self._target.written:
+            yield from self._inserts(list(_rows(net.added.columns)))
+        else:
+            for _ in range(net.added.num_rows):
+                yield f"INSERT INTO {self._target.name} DEFAULT VALUES", ()
+
+    def _inserts(self, rows: Sequence[Sequence[bytes | None]]) -> Iterator[Statement]:
+        ordinals = self._target.written
+        for values in rows:
+            yield self._insert, [values[i] for i in ordinals]
+
+    def _update(self, unknown: frozenset[int]) -> tuple[str, list[int]]:
+        """Write the statement that sets all known columns, and say which columns its parameters are."""
+        target, key = self._target, self._target.table.key_positions
         ordinals = [i for i in target.written if i not in key and i not in unknown] or list(key[:1])
         changes = ", ".join(f"{target.column(i)} = ${n}" for n, i in enumerate(ordinals, 1))
-        condition = " AND ".join(f"{target.column(i)} = ${n}" for n, i in enumerate(key, len(ordinals) + 1))
-        statement = _one_row(f"UPDATE {target.name} SET {changes} WHERE {condition}")
-        yield statement, [rows[row][i] for i in (*ordinals, *key)]
-    yield from _inserts(target, [rows[row] for row in net.fresh.nonzero()[0].tolist()])
+        condition = self._with_key(len(ordinals) + 1)
+        return _one_row(f"UPDATE {target.name} SET {changes} WHERE {condition}"), [*ordinals, *key]
 
-
-def additions(target: TargetTable, net: NetRows) -> Iterator[Statement]:
-    """Insert rows of a table without a key."""
-    if target.written:
-        yield from _inserts(target, list(_rows(net.added.columns)))
-    elif net.added.num_rows:
-        yield f"INSERT INTO {target.name} SELECT FROM generate_series(1, {net.added.num_rows})", ()
-
-
-def _inserts(target: TargetTable, rows: Sequence[Sequence[str | None]]) -> Iterator[Statement]:
-    ordinals = target.written
-    names, places = ", ".join(map(target.column, ordinals)), ", ".join(f"${n}" for n in range(1, len(ordinals) + 1))
-    statement = f"INSERT INTO {target.name} ({names}) OVERRIDING SYSTEM VALUE VALUES ({places})"
-    for values in rows:
-        yield statement, [values[i] for i in ordinals]
+    def _with_key(self, first: int) -> str:
+        columns = map(self._target.column, self._target.table.key_positions)
+        return " AND ".join(f"{column} = ${n}" for n, column in enumerate(columns, first))
 
 
 def _one_row(statement: str) -> str:
@@ -106,5 +115,5 @@ def _one_row(statement: str) -> str:
     return f"WITH touched AS ({statement} RETURNING 1) SELECT 1 / count(*) FROM touched"
 
 
-def _rows(columns: Sequence[pa.ChunkedArray]) -> Iterator[tuple[str | None, ...]]:
-    return zip(*(text_form(column).to_pylist() for column in columns), strict=True)
+def _rows(columns: Sequence[pa.ChunkedArray]) -> Iterator[tuple[bytes | None, ...]]:
+    return zip(*(text_form(column).cast(pa.binary()).to_pylist() for column in columns), strict=True)

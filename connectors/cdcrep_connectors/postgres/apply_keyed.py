@@ -30,11 +30,12 @@ def delete_keys(session: Session, stage: Stage, net: Net, *, overlapping: bool) 
     target, rows = stage.target, net.deletes.num_rows
     if not rows:
         return 0
+    stage.create(session)
     columns = {f"c{i}": net.deletes.column(k) for k, i in enumerate(target.table.key_positions)}
     stage.fill(session, stage.keys, columns, rows)
     if net.moved is None or overlapping:
-        deleted = _count(session, f"DELETE FROM {target.name} t USING {stage.keys} s WHERE {on_key(target)}")
-        return rows - deleted
+        deleted: int = _count(session, f"DELETE FROM {target.name} t USING {stage.keys} s WHERE {on_key(target)}")
+        return int(rows) - deleted
     match = _match(net, net.moved)
     columns = {f"m{k}": match.column(k) for k in range(match.num_columns)}
     stage.fill(session, stage.rows, columns, match.num_rows)
@@ -54,12 +55,15 @@ def write_rows(session: Session, stage: Stage, net: Net, *, overlapping: bool) -
     """
     if not net.rows.num_rows:
         return 0
+    if overlapping or not net.fresh.all() or net.moved is not None:
+        stage.create(session)
     if net.moved is None and not net.fresh.any() and not stage.target.conflicts_elsewhere:
         return _update(session, stage, net, np.ones(net.rows.num_rows, np.bool_), overlapping=overlapping)
     try:
         with session.savepoint():
             return _write_in_order(session, stage, net, overlapping=overlapping)
     except CONFLICTS:
+        stage.create(session)
         return _write_again(session, stage, net, overlapping=overlapping)
 
 
@@ -247,6 +251,7 @@ def _before(net: Net, *, overlapping: bool) -> pa.Table:
 
 
 def on_key(target: TargetTable) -> str:
+    """Return the condition that a row `t` of the target has the key of a staged row `s`."""
     return " AND ".join(f"t.{target.column(i)} = s.c{i}" for i in target.table.key_positions)
 
 

@@ -49,6 +49,7 @@ def remove_rows(session: Session, stage: Stage, net: NetRows, *, overlapping: bo
 
 def _remove_staged(session: Session, stage: Stage, net: NetRows) -> int:
     target, ordinals = stage.target, stage.target.written
+    stage.create(session)
     # Staged as often as they are to be deleted: a count would be one column too many in the widest tables.
     rows = net.removed.take(pa.array(np.repeat(np.arange(len(net.counts)), net.counts)))
     stage.fill(session, stage.rows, {f"c{i}": rows.column(i) for i in ordinals}, rows.num_rows)
@@ -62,13 +63,13 @@ def _remove_staged(session: Session, stage: Stage, net: NetRows) -> int:
             JOIN (SELECT {staged} AS image, count(*) AS copies FROM {stage.rows} s GROUP BY 1) wanted
             ON {image} = wanted.image
         ) found WHERE copy <= copies"""
-    session.execute("SET LOCAL enable_nestloop = off")
+    session.execute("SET LOCAL enable_hashjoin = on; SET LOCAL enable_nestloop = off")
     if target.partitioned:
         condition = f"(t.tableoid, t.ctid) IN ({places})"
     else:
         condition = f"t.ctid = ANY (ARRAY(SELECT ctid FROM ({places}) place))"
     removed = session.execute(f"DELETE FROM {target.name} t WHERE {condition}").rowcount
-    session.execute("SET LOCAL enable_nestloop = on")
+    session.execute("SET LOCAL enable_hashjoin = off; SET LOCAL enable_nestloop = on")
     return removed
 
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import psycopg
-from psycopg.types.numeric import Float8, Int8
+from psycopg.types.numeric import Int8
 
 from cdcrep.changes import Batch
 from cdcrep.connector import Checkpoint, Copied
 from cdcrep.errors import DivergedError, SetupError
 from cdcrep.position import Position
 from cdcrep.table import TableId
+from cdcrep_connectors.postgres.round_trip import Statement
 from cdcrep_connectors.postgres.session import Session
 
 VERSION: Final = 1
@@ -70,7 +71,7 @@ DEFINITIONS: Final = (
 
 MOVE: Final = """
     WITH moved AS (
-        UPDATE cdcrep.checkpoints SET position = $1, commit_time = coalesce(to_timestamp($2), commit_time),
+        UPDATE cdcrep.checkpoints SET position = $1, commit_time = coalesce(to_timestamp($2::float8), commit_time),
             transactions = transactions + $3, rows = rows + $4, updated_at = clock_timestamp()
         WHERE pipeline = $5 AND epoch = $6 AND position IS NOT DISTINCT FROM $7 RETURNING 1
     )
@@ -79,7 +80,7 @@ MOVE: Final = """
 
 COUNT: Final = """
     INSERT INTO cdcrep.tables AS t (pipeline, table_schema, table_name, changes, missing)
-    SELECT $1, * FROM unnest($2::text[], $3::text[], $4::bigint[], $5::bigint[])
+    VALUES ($1, $2, $3, $4, $5)
     ON CONFLICT (pipeline, table_schema, table_name)
     DO UPDATE SET changes = t.changes + excluded.changes, missing = t.missing + excluded.missing"""
 
@@ -108,23 +109,18 @@ class Fence:
         if not session.fetch(LOCK, self.pipeline, Int8(self.epoch)):
             raise self.lost()
 
-    def move_parameters(self, batch: Batch) -> list[Any]:
-        """Return the parameters of MOVE."""
-        time = None if batch.commit_time is None else Float8(batch.commit_time)
-        counts = Int8(batch.transactions), Int8(batch.rows)
-        return [batch.position, time, *counts, self.pipeline, Int8(self.epoch), self.position]
+    def move(self, batch: Batch) -> Statement:
+        """Return the statement that moves the position to the batch's by compare-and-set."""
+        values = (batch.position, batch.commit_time, batch.transactions, batch.rows)
+        return MOVE, _texts(*values, self.pipeline, self.epoch, self.position)
+
+    def count(self, table: TableId, changes: int, missing: int) -> Statement:
+        """Return the statement that counts a table's applied changes and the rows found missing."""
+        return COUNT, _texts(self.pipeline, table.schema, table.name, changes, missing)
 
 
-def count_parameters(pipeline: str, counts: Mapping[TableId, tuple[int, int]]) -> list[Any]:
-    """Return the parameters of COUNT for changes applied and rows found missing per table."""
-    names = list(counts)
-    return [
-        pipeline,
-        [table.schema for table in names],
-        [table.name for table in names],
-        [Int8(counts[table][0]) for table in names],
-        [Int8(counts[table][1]) for table in names],
-    ]
+def _texts(*values: str | float | None) -> list[bytes | None]:
+    return [None if value is None else str(value).encode() for value in values]
 
 
 def install(session: Session) -> None:
@@ -186,10 +182,14 @@ def read(session: Session, fence: Fence) -> Checkpoint:
     return Checkpoint(fence.position, fence.epoch, tables)
 
 
-def move(session: Session, fence: Fence, batch: Batch) -> None:
-    """Move the position to the batch's by compare-and-set; the caller notes it in the fence once it is committed."""
+def move(session: Session, fence: Fence, batch: Batch, counts: Mapping[TableId, tuple[int, int]] | None = None) -> None:
+    """Move the position inside a transaction; the caller notes it in the fence once it is committed.
+
+    `counts` are changes applied and rows found missing by table.
+    """
+    counted = [fence.count(table, *numbers) for table, numbers in (counts or {}).items()]
     try:
-        session.execute(MOVE, *fence.move_parameters(batch), prepare=True)
+        session.round_trip.run([*counted, fence.move(batch)])
     except psycopg.errors.DivisionByZero:
         raise fence.lost() from None
 

@@ -69,6 +69,8 @@ class PostgresLoader:
                 stage.filled.clear()
                 self._copy(stage.keys, [f"c{i}" for i in table.key_positions], keys_only, keys)
                 self._session.execute(f"ANALYZE {stage.keys}")
+                # Every row is looked at: here a hash join is right.
+                self._session.execute("SET LOCAL enable_hashjoin = on")
                 kept = f"SELECT FROM {stage.keys} s WHERE {on_key(stage.target)}"
                 self._session.execute(f"DELETE FROM {stage.target.name} t WHERE NOT EXISTS ({kept})")
                 removed = self._session.cursor.rowcount

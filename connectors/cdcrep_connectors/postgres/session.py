@@ -14,6 +14,7 @@ from cdcrep.errors import TransientError
 from cdcrep_connectors.postgres.connection import connect
 from cdcrep_connectors.postgres.copy_text import copy_text
 from cdcrep_connectors.postgres.options import ServerOptions
+from cdcrep_connectors.postgres.round_trip import RoundTrip
 
 RawConnection = psycopg.Connection[tuple[Any, ...]]
 RawCursor = psycopg.RawCursor[tuple[Any, ...]]
@@ -21,6 +22,10 @@ Rows = list[tuple[Any, ...]]
 
 CONFLICTS: Final = (psycopg.errors.UniqueViolation, psycopg.errors.ExclusionViolation)
 """What a statement meets that collides with rows which a different order of the same changes would move away first."""
+
+PLANNER: Final = {"enable_hashjoin": "off", "enable_mergejoin": "off"}
+"""A batch finds its rows by the index of the key. Reading the whole table for a hash join, which the planner prefers
+from some thousand rows on, costs twice as much where updates have bloated the table, and more the larger it is."""
 
 IDLE_FACTOR: Final = 10
 """A large transaction's pieces may be this many times `transaction_timeout` apart. A process that was stopped for
@@ -39,9 +44,9 @@ class Session:
             statement_timeout=statement_timeout,
             lock_timeout=timeout,
             idle_in_transaction_timeout=timeout * IDLE_FACTOR,
-            settings={"synchronous_commit": "on"},
+            settings={"synchronous_commit": "on", **PLANNER},
         )
-        self.connection.prepared_max = 1000
+        self.round_trip = RoundTrip(self.connection)
         self.cursor: RawCursor = psycopg.RawCursor(self.connection)
         self.replica = self._disable_triggers()
 
@@ -53,11 +58,11 @@ class Session:
             return False
         return True
 
-    def execute(self, statement: str, *values: Any, prepare: bool = False) -> RawCursor:
+    def execute(self, statement: str, *values: Any) -> RawCursor:
         """Run one statement with `$1`, `$2`… parameters; nothing in its text needs escaping beyond quoted names."""
         self.check()
-        # Unprepared unless asked: a plan made for a small stage must not be kept for a large one.
-        return self.cursor.execute(statement.encode(), values or None, prepare=prepare)
+        # Never prepared: a plan made for a small stage must not be kept for a large one.
+        return self.cursor.execute(statement.encode(), values or None, prepare=False)
 
     def fetch(self, statement: str, *values: Any) -> Rows:
         """Run one query and return its rows."""

@@ -46,12 +46,16 @@ class PostgresSink:
     def open(self) -> Checkpoint:
         """Connect, create the bookkeeping, take the checkpoint row by raising its epoch, and return it."""
         self.close()
-        with _translated("opening the target"):
-            self._session = self._connect()
-            checkpoint.install(self._session)
-            self._fence = checkpoint.take(self._session, self._pipeline.name)
-            self._applier = Applier(self._session, self._fence)
-            return checkpoint.read(self._session, self._fence)
+        try:
+            with _translated("opening the target"):
+                self._session = self._connect()
+                checkpoint.install(self._session)
+                self._fence = checkpoint.take(self._session, self._pipeline.name)
+                self._applier = Applier(self._session, self._fence)
+                return checkpoint.read(self._session, self._fence)
+        except CdcrepError:
+            self.close()
+            raise
 
     def prepare(self, tables: Sequence[Table]) -> list[str]:
         """Create the tables of a first copy with the user types they need; say what was done."""

@@ -29,6 +29,7 @@ class Stage:
 
     target: TargetTable
     number: int
+    created: bool = False
     filled: set[str] = field(default_factory=set)
     """Temporary tables that hold rows in this transaction."""
 
@@ -48,7 +49,10 @@ class Stage:
         return len(self.target.table.columns) + len(self.target.table.key) < COLUMN_LIMIT
 
     def create(self, session: Session) -> None:
-        """Create the temporary tables."""
+        """Create the temporary tables, if they are not there; never inside a savepoint, whose end could undo it."""
+        if self.created:
+            return
+        self.created = True
         key = self.target.table.key_positions
         columns = [f"c{i} {self.target.plain_type(i)}" for i in range(len(self.target.table.columns))]
         if self.extended:
