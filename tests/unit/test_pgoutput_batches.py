@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 
 import pytest
 
@@ -80,7 +81,7 @@ def test_a_transaction_is_complete_however_it_arrives(bite: int) -> None:
 
     batches = feed(assembler(), payloads, bite)
 
-    assert sum(ids(batches), []) == ["1", "2", "3", "4", "5", "6"]
+    assert list(chain(*ids(batches))) == ["1", "2", "3", "4", "5", "6"]
     assert lsns(batches)[-1] == 35
     assert None not in lsns(batches)
 
@@ -110,7 +111,7 @@ def test_a_transaction_larger_than_the_bounds_comes_in_pieces_of_its_own(bite: i
 
     assert lsns(batches) == [15, *[None] * (len(batches) - 3), 25, 35]
     assert len(batches) > 5
-    assert sum(ids(batches), []) == [str(n) for n in range(1, 13)]
+    assert list(chain(*ids(batches))) == [str(n) for n in range(1, 13)]
     assert max(map(len, ids(batches))) <= 3
     assert [batch.transactions for batch in batches] == [1, *[0] * (len(batches) - 3), 1, 1]
 

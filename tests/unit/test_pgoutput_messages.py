@@ -55,9 +55,13 @@ def test_an_empty_schema_name_is_pg_catalog() -> None:
     ],
 )
 def test_a_damaged_message_is_a_data_error(message: bytes) -> None:
-    with pytest.raises(DataError):
-        boundaries(taken := messages([message]), None)
+    def decode() -> None:
+        taken = messages([message])
+        boundaries(taken, None)
         Decoder(make_table).decode(taken)
+
+    with pytest.raises(DataError):
+        decode()
 
 
 def test_a_message_of_unknown_kind_is_never_skipped() -> None:

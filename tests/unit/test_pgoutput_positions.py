@@ -24,7 +24,8 @@ def test_an_lsn_looks_as_postgresql_writes_it() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "pg/7/1", "pg/7/1/0/", "pg/7/1/0/ff", "pg/-7/1/0/1", "mysql/7/1/0/1", "pg/7/1/0/1\n", "pg/٧/1/0/1"]
+    "text",
+    ["", "pg/7/1", "pg/7/1/0/", "pg/7/1/0/ff", "pg/-7/1/0/1", "mysql/7/1/0/1", "pg/7/1/0/1\n", "pg/\u0667/1/0/1"],
 )
 def test_what_is_no_position_is_refused(text: str) -> None:
     with pytest.raises(DivergedError):

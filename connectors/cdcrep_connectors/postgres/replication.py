@@ -30,6 +30,7 @@ SEND_SECONDS: Final = 10.0
 FAREWELL_SECONDS: Final = 2.0
 
 COPY_DONE: Final = b"c\0\0\0\4"
+TERMINATE: Final = b"X\0\0\0\4"
 
 READING: Final = "reading the replication stream"
 
@@ -94,8 +95,9 @@ class SocketFrames:
         self._send(b"d" + struct.pack(">I", len(payload) + 4) + payload)
 
     def finish(self) -> None:
-        """Send CopyDone and read until the server has answered it: closing earlier could destroy our last message."""
-        self._send(COPY_DONE)
+        """Send CopyDone and read until the server hangs up: closing earlier could destroy our last message."""
+        # Without Terminate the server would answer and then wait for the next command.
+        self._send(COPY_DONE + TERMINATE)
         deadline = time.monotonic() + FAREWELL_SECONDS
         # What was received and not consumed is of no interest; the server may be in the middle of a message.
         while self.ended is None and (left := deadline - time.monotonic()) > 0:
@@ -165,9 +167,11 @@ class LibpqFrames:
         return total
 
     def send(self, payload: bytes) -> None:
-        """Send one CopyData message."""
+        """Send one CopyData message, unless the server has not answered START_REPLICATION yet and expects none."""
         try:
             with self._lock:
+                if not self._started:
+                    return
                 self._pgconn.put_copy_data(payload)
                 self._flush()
         except psycopg.Error as error:
