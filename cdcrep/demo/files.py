@@ -40,7 +40,7 @@ STOP: Final = """#!/bin/sh
 # Stops what `cdcrep demo --keep` left running: the replicator and the server, whose data it deletes.
 if grep -q demo.toml /proc/{replicator}/cmdline 2> /dev/null; then kill {replicator}; fi
 server=$(head -n 1 {data}/postmaster.pid 2> /dev/null)
-if grep -q postgres "/proc/$server/cmdline" 2> /dev/null; then kill -INT "$server"; fi
+if grep -q postgres "/proc/$server/cmdline" 2> /dev/null; then kill -QUIT "$server"; fi
 while kill -0 "${{server:-none}}" 2> /dev/null; do sleep 0.1; done
 rm -rf {home}
 rm -f {leftovers}
