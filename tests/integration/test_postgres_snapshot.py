@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -15,6 +15,7 @@ import pytest
 from cdcrep.connector import Copied
 from cdcrep.errors import DataError, DivergedError, TransientError
 from cdcrep.position import Position
+from cdcrep_connectors.postgres.copy_in import copy_frames
 from cdcrep_connectors.postgres.snapshot import PostgresSnapshot
 from cdcrep_connectors.postgres.source import PostgresSource
 from tests.integration.postgres_source import all_rows, rows, source
@@ -270,8 +271,13 @@ def test_values_longer_than_a_piece_arrive_whole(source_database: Database) -> N
     with started(source_database) as (opened, snapshot):
         (table,) = opened.tables()
         lengths = [len(row[1] or "") for row in all_rows(snapshot, table)]
+        (chunk,) = snapshot.chunks(table, None)
+        frames = sum(map(len, snapshot.read(chunk)["pgcopy-binary-frames"]()))
+        plain = sum(map(len, snapshot.read(chunk)["pgcopy-binary"]()))
 
     assert lengths == [g * 2_000_000 for g in range(6)]
+    # One message for the header with the first row or alone, one per row, one for the trailer.
+    assert frames - plain in (7 * 5, 8 * 5)
 
 
 def test_binary_copies_load_into_another_table_unchanged(source_database: Database) -> None:
@@ -286,6 +292,44 @@ def test_binary_copies_load_into_another_table_unchanged(source_database: Databa
 
     assert source_database.execute("SELECT count(*) FROM (TABLE t EXCEPT TABLE other.copy) AS missing") == [(0,)]
     assert source_database.execute("SELECT count(*) FROM other.copy") == [(3000,)]
+
+
+def test_frames_pass_from_one_server_to_another_as_they_are(source_database: Database) -> None:
+    source_database.execute(MANY + "CREATE SCHEMA other; CREATE TABLE other.copy (LIKE t)")
+
+    with started(source_database) as (opened, snapshot), source_database.connect() as loader:
+        (table,) = opened.tables()
+        for chunk in snapshot.chunks(table, None):
+            streams = snapshot.read(chunk)
+            statement = "COPY other.copy FROM STDIN (FORMAT binary)"
+            copied, sent = copy_frames(loader, statement, streams["pgcopy-binary-frames"]())
+            plain = sum(map(len, streams["pgcopy-binary"]()))
+            assert copied == len(rows(snapshot, chunk))
+            assert sent > plain
+
+    assert source_database.execute("SELECT count(*) FROM (TABLE t EXCEPT TABLE other.copy) AS missing") == [(0,)]
+    assert source_database.execute("SELECT count(*) FROM other.copy") == [(3000,)]
+
+
+def test_a_copy_of_frames_fails_with_the_server_or_with_the_source(source_database: Database) -> None:
+    source_database.execute(MANY + "CREATE SCHEMA other; CREATE TABLE other.copy (LIKE t)")
+
+    def broken(pieces: Iterable[bytes]) -> Iterator[bytes]:
+        yield from pieces
+        raise TransientError("the source is gone")
+
+    with started(source_database) as (opened, snapshot), source_database.connect() as loader:
+        (table,) = opened.tables()
+        (chunk, *_) = snapshot.chunks(table, None)
+        frames = snapshot.read(chunk)["pgcopy-binary-frames"]
+        with pytest.raises(psycopg.errors.BadCopyFileFormat):
+            copy_frames(loader, "COPY other.copy (id) FROM STDIN (FORMAT binary)", frames())
+        with pytest.raises(psycopg.errors.UndefinedTable):
+            copy_frames(loader, "COPY nowhere FROM STDIN (FORMAT binary)", frames())
+        with pytest.raises(TransientError, match="the source is gone"):
+            copy_frames(loader, "COPY other.copy FROM STDIN (FORMAT binary)", broken(frames()))
+
+        assert loader.execute("SELECT count(*) FROM other.copy").fetchall() == [(0,)]
 
 
 def test_an_error_in_the_middle_of_a_copy_is_ours(source_database: Database) -> None:

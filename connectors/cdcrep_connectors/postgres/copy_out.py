@@ -31,17 +31,20 @@ ERROR: Final = ord("E")
 IGNORED: Final = frozenset(b"HcCNSA")
 
 _header = struct.Struct(">BI").unpack_from
+_header_of = struct.Struct(">BI").pack
 
 
-def copy_out(connection: Connection, statement: str) -> Iterator[bytes]:
+def copy_out(connection: Connection, statement: str, *, framed: bool = False) -> Iterator[bytes]:
     """Yield the output of a COPY statement, many rows in one piece. The connection can only be closed afterwards.
+
+    With `framed` the pieces are whole CopyData messages, which another server takes as they are (`copy_in`).
 
     Raises:
         psycopg.Error: the server refused, or the connection was lost.
     """
     if connection.pgconn.ssl_in_use:
-        return _through_libpq(connection, statement)
-    return _from_socket(connection, statement)
+        return _through_libpq(connection, statement, framed)
+    return _from_socket(connection, statement, framed)
 
 
 def interrupt(connection: Connection) -> None:
@@ -50,11 +53,13 @@ def interrupt(connection: Connection) -> None:
         server.shutdown(socket.SHUT_RDWR)
 
 
-def _through_libpq(connection: Connection, statement: str) -> Iterator[bytes]:
+def _through_libpq(connection: Connection, statement: str, framed: bool) -> Iterator[bytes]:
     with connection.cursor() as cursor, cursor.copy(statement.encode()) as copy:
         rows: list[bytes | bytearray | memoryview] = []
         size = 0
         for row in copy:
+            if framed:
+                rows.append(_header_of(COPY_DATA, len(row) + 4))
             rows.append(row)
             size += len(row)
             if size >= PIECE:
@@ -64,7 +69,7 @@ def _through_libpq(connection: Connection, statement: str) -> Iterator[bytes]:
             yield b"".join(rows)
 
 
-def _from_socket(connection: Connection, statement: str) -> Iterator[bytes]:
+def _from_socket(connection: Connection, statement: str, framed: bool) -> Iterator[bytes]:
     connection.pgconn.send_query(statement.encode())
     with socket.socket(fileno=os.dup(connection.pgconn.socket)) as server:
         # libpq's sockets do not block; this one is only closed after us, so libpq does not mind.
@@ -77,19 +82,20 @@ def _from_socket(connection: Connection, statement: str) -> Iterator[bytes]:
             filled += received
             if filled < PIECE and buffer[0] == COPY_DATA and not _ends(buffer, filled):
                 continue
-            piece, used, ended = _cut(buffer, filled)
-            if piece:
-                yield piece
-            if ended:
-                return
-            rest = filled - used
+            used = -1
+            while used:
+                piece, used, ended = (_messages if framed else _cut)(buffer, filled)
+                if piece:
+                    yield piece
+                if ended:
+                    return
+                filled -= used
+                if used:
+                    buffer[:filled] = buffer[used : used + filled]
             # A message longer than the buffer: make room for all of it.
-            needed = _header(buffer, used)[1] + 1 if rest >= 5 else 0
+            needed = _header(buffer, 0)[1] + 1 if filled >= 5 else 0
             if needed > len(buffer):
-                buffer = buffer[used:filled] + bytearray(needed + PIECE - rest)
-            else:
-                buffer[:rest] = buffer[used:filled]
-            filled = rest
+                buffer = buffer[:filled] + bytearray(needed + PIECE - filled)
 
 
 def _ends(buffer: bytearray, filled: int) -> bool:
@@ -120,6 +126,26 @@ def _cut(buffer: bytearray, filled: int) -> tuple[bytes, int, bool]:
         at = end
     piece = b"".join(rows)
     return piece, at, ended
+
+
+def _messages(buffer: bytearray, filled: int) -> tuple[bytes, int, bool]:
+    """Do as `_cut` does, but keep the CopyData messages whole: nothing has to be cut out and joined."""
+    if filled and buffer[0] != COPY_DATA:
+        # What stands before the rows and behind them; rows follow in the next round.
+        return _cut(buffer, _end_of_first(buffer, filled))
+    at, last = 0, filled - 5
+    while at <= last and buffer[at] == COPY_DATA:
+        end = at + 1 + _header(buffer, at)[1]
+        if end > filled:
+            break
+        at = end
+    return bytes(memoryview(buffer)[:at]), at, False
+
+
+def _end_of_first(buffer: bytearray, filled: int) -> int:
+    """Return where the first message ends, or 0 while it is incomplete."""
+    end = 1 + int(_header(buffer, 0)[1]) if filled >= 5 else 0
+    return end if end <= filled else 0
 
 
 def _error(content: bytes) -> psycopg.Error:

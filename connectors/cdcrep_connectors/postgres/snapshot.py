@@ -135,7 +135,10 @@ class PostgresSnapshot:
         return chunks
 
     def read(self, chunk: Chunk) -> Mapping[str, Stream]:
-        """Offer a chunk as `arrow`, `pgcopy-text` and, where every column allows it, `pgcopy-binary`."""
+        """Offer a chunk as `arrow`, `pgcopy-text` and, where every column allows it, in COPY's binary form.
+
+        That is `pgcopy-binary`, the bytes themselves, and `pgcopy-binary-frames`, the same in CopyData messages.
+        """
         return self._formats(chunk.table, self._selected[chunk.table.id, chunk.name])
 
     def keys(self, table: Table) -> Mapping[str, Stream]:
@@ -170,6 +173,7 @@ class PostgresSnapshot:
         }
         if all(has_portable_binary(column.type) for column in table.columns):
             streams["pgcopy-binary"] = partial(self._copy, table, selected, "binary")
+            streams["pgcopy-binary-frames"] = partial(self._copy, table, selected, "binary", framed=True)
         return streams
 
     def _cut(
@@ -212,7 +216,7 @@ class PostgresSnapshot:
         horizon = int(note[1])
         return horizon if 3 <= horizon <= self._newest < horizon + WRAPAROUND else None
 
-    def _copy(self, table: Table, selected: Selected, form: str) -> Iterator[bytes]:
+    def _copy(self, table: Table, selected: Selected, form: str, *, framed: bool = False) -> Iterator[bytes]:
         columns = ", ".join(quoted(column.name) for column in table.columns)
         statement = f"COPY (SELECT {columns} {selected.rows}) TO STDOUT (FORMAT {form})"
         with self._reader() as connection, reported(table.id):
@@ -222,7 +226,7 @@ class PostgresSnapshot:
                 return cursor.fetchall() if cursor.description else []
 
             self._enter(run, selected)
-            yield from copy_out(connection, statement)
+            yield from copy_out(connection, statement, framed=framed)
 
     def _arrow(self, table: Table, selected: Selected) -> Iterator[pa.RecordBatch]:
         with reported(table.id):
