@@ -205,7 +205,7 @@ def make_family(database: Database, role: str, action: str) -> PostgresSink:
 
 
 @pytest.mark.parametrize("order", [1, -1])
-@pytest.mark.parametrize("count", [1, 40], ids=["direct", "staged"])
+@pytest.mark.parametrize("count", [1, 80], ids=["direct", "staged"])
 def test_foreign_keys_of_the_target_are_obeyed_where_they_cannot_be_switched_off(
     target_database: Database, order: int, count: int
 ) -> None:
@@ -279,7 +279,7 @@ def test_columns_that_the_target_computes_are_left_to_it(target_database: Databa
     sink = follow(make_sink(target_database.url), ITEMS)
 
     sink.apply(make_batch("1", Recorder(ITEMS).insert("1", "from source", "a")))
-    sink.apply(make_batch("2", many(2, 50)))
+    sink.apply(make_batch("2", many(2, 80)))
     sink.apply(make_batch("3", Recorder(ITEMS).update("1", "from source", "b").delete("2")))
 
     assert items(target_database)[:2] == [(1, "B", "b"), (3, None, None)]

@@ -115,7 +115,7 @@ def sink(target_database: Database) -> Iterator[PostgresSink]:
 def next_batch(history: History, number: int) -> list[Batch]:
     """Make the next transactions: one batch, several merged, or pieces of a large one."""
     dice = history.dice
-    sizes = [dice.choice((0, 1, 1, 3, 10, 40)) for _ in range(dice.choice((1, 1, 2, 4)))]
+    sizes = [dice.choice((0, 1, 1, 3, 10, 90)) for _ in range(dice.choice((1, 1, 2, 4)))]
     pieces = [make_batch(None, *history.piece(size)) for size in sizes]
     last = make_batch(str(number), *history.piece(dice.choice((0, 1, 2, 30))))
     return [merge([*pieces, last])] if dice.random() < 0.7 else [*pieces, last]

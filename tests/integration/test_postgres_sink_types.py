@@ -98,7 +98,7 @@ def test_values_of_all_types_arrive_as_they_were(target_database: Database, sink
         loader.load(Chunk(TYPES, "all", overlapping=True), {"arrow": lambda: batches})
     else:
         inserts, updates = Recorder(TYPES), Recorder(TYPES)
-        copies = 1 if path == "insert directly" else 10
+        copies = 1 if path == "insert directly" else 20
         for number in range(copies * len(rows)):
             row = rows[number % len(rows)][1:]
             inserts.insert(str(number), *((None,) * len(row) if path == "update" else row))
@@ -188,13 +188,13 @@ def test_user_types_are_created_and_their_values_kept(target_database: Database,
     row = ("it's \\ok", '{sad,"ha\nppy"}', "ten chars!", '(7,"it\'s \\\\ok")', "[a,z)")
     follow(sink, public)
 
-    sink.apply(make_batch("1", *[_rows(public, row, 0, 40)]))
+    sink.apply(make_batch("1", *[_rows(public, row, 0, 80)]))
     sink.apply(make_batch("2", *[_rows(public, row, 100, 2)]))
 
     found = target_database.execute(
         'SELECT mood::text, moods::text, short::text, pair::text, span::text FROM "odd schema"."own ""types"".%s"'
     )
-    assert found == [row] * 42
+    assert found == [row] * 82
 
 
 def _rows(table: Table, row: Row, first: int, count: int) -> Recorder:
@@ -219,7 +219,7 @@ def test_tables_of_1600_columns_and_of_none_work(target_database: Database, sink
     empty = make_table("empty", "")
     follow(sink, wide, empty)
     rows, changes = Recorder(wide), Recorder(wide)
-    for i in range(60):
+    for i in range(80):
         rows.insert(str(i), *["1"] * 100, *[None] * 1499)
         changes.update(str(i), *["2"] * 100, *[None] * 1499)
 
@@ -227,7 +227,7 @@ def test_tables_of_1600_columns_and_of_none_work(target_database: Database, sink
     sink.apply(make_batch("2", changes, Recorder(empty).delete()))
     sink.apply(make_batch("3", Recorder(wide).insert("100", *[None] * 1599), Recorder(empty).insert()))
 
-    assert target_database.execute("SELECT count(*), sum(c99) FROM wide") == [(61, 120)]
+    assert target_database.execute("SELECT count(*), sum(c99) FROM wide") == [(81, 160)]
     assert target_database.execute("SELECT count(*) FROM empty") == [(3,)]
 
 

@@ -1,8 +1,7 @@
 """Applies a small batch in one round trip: BEGIN, one prepared statement per row, the position, COMMIT.
 
 Every statement fails unless it does exactly what the change says: touch one row. Then nothing is committed and the
-batch goes the general way, which knows what to do about rows that are missing or already there. A row costs two orders
-of magnitude more server time than in a COPY, but there is only one round trip.
+batch goes the general way, which knows what to do about rows that are missing or already there.
 """
 
 from __future__ import annotations
@@ -20,7 +19,8 @@ from cdcrep_connectors.postgres.round_trip import Statement
 from cdcrep_connectors.postgres.session import Session
 from cdcrep_connectors.postgres.target_tables import TargetTable
 
-MOST_ROWS: Final = 24
+MOST_ROWS: Final = 64
+"""Measured: from about 100 rows on, staging them costs both sides less."""
 MOST_BYTES: Final = 1 << 20
 
 

@@ -114,22 +114,16 @@ def find(session: Session, table: Table) -> TargetTable | None:
     return TargetTable(table, oid, kind == "p", columns, any(keyed), not all(keyed), cascades)
 
 
-def create(session: Session, table: Table, *, with_key: bool = True) -> None:
+def create(session: Session, table: Table) -> None:
     """Create a table with the source's columns; NOT NULL on the key only, since other constraints are the source's."""
     columns = [
         f"{quote(column.name)} {column_type(column.type, table.dialect)}" + " NOT NULL" * (column.name in table.key)
         for column in table.columns
     ]
-    if with_key and table.key:
+    if table.key:
         columns.append(f"PRIMARY KEY ({listed(table.key)})")
     session.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(table.schema)}")
     session.execute(f"CREATE TABLE {qualify(table.schema, table.name)} ({', '.join(columns)})")
-
-
-def add_key(session: Session, target: TargetTable) -> None:
-    """Build the key's index on a table that was loaded without it."""
-    session.execute("SET LOCAL statement_timeout = 0")
-    session.execute(f"ALTER TABLE {target.name} ADD PRIMARY KEY ({listed(target.table.key)})")
 
 
 def empty(session: Session, names: Sequence[str]) -> None:
