@@ -75,8 +75,10 @@ class RoundTrip:
         pgconn = self._pgconn
         unsent = pgconn.flush()
         while unsent or pgconn.is_busy():
-            readable, _, _ = select.select([pgconn.socket], [pgconn.socket] if unsent else [], [])
-            if readable:
+            # Not select(), which knows the first 1,024 descriptors only.
+            ready = select.poll()
+            ready.register(pgconn.socket, select.POLLIN | (select.POLLOUT if unsent else 0))
+            if any(events & ~select.POLLOUT for _, events in ready.poll()):
                 pgconn.consume_input()
             unsent = pgconn.flush()
         return pgconn.get_result()
