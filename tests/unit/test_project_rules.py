@@ -58,7 +58,6 @@ def test_tests_wait_on_conditions_and_never_sleep() -> None:
     assert {path.name: calls for path in tests if (calls := project.sleeping_calls(path.read_text()))} == {}
 
 
-@pytest.mark.skipif(not GUARANTEES.exists(), reason="no guarantees are written down yet")
 def test_every_promise_names_a_test_that_exists() -> None:
     assert project.broken_promises(GUARANTEES.read_text()) == []
 
