@@ -51,7 +51,7 @@ class Backfill:
 
     def run(self, checkpoint: Checkpoint) -> Checkpoint:
         """Copy what the checkpoint lacks; return the checkpoint to stream from. After `stop` it may be incomplete."""
-        self._say(self._source.set_up())
+        self._say(self._source.set_up(checkpoint.tables.keys()))
         tables = {table.id: table for table in self._source.tables()}
         if not tables:
             raise ConfigError("no table is selected", hint="name tables that exist under [tables] include = [...]")

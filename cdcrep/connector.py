@@ -14,7 +14,7 @@ says otherwise it is called from one thread at a time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -178,10 +178,11 @@ class Source(Protocol):
         """Return the configured tables in their present shape, those that can be replicated."""
         ...
 
-    def set_up(self) -> list[str]:
+    def set_up(self, replicated: Collection[TableId] = ()) -> list[str]:
         """Create what replication needs except the stream's start (`start`), or bring it up to date; say what was done.
 
-        Idempotent. Raises SetupError where a fatal obstacle is met.
+        `replicated` are the tables that the target relies on having been followed so far. Idempotent. Raises
+        SetupError where a fatal obstacle is met, DivergedError where changes of a replicated table may be missing.
         """
         ...
 

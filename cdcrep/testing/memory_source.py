@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
@@ -51,7 +51,7 @@ class MemorySource:
         """Return the configured tables in their present shape."""
         return [table for table in self.database.tables() if table.id in self.pipeline.tables]
 
-    def set_up(self) -> list[str]:
+    def set_up(self, replicated: Collection[TableId] = ()) -> list[str]:  # noqa: ARG002 - the log has every table
         """Refuse what `obstacles` finds fatal; there is nothing to create."""
         for obstacle in self.obstacles():
             raise SetupError(obstacle.what, hint=obstacle.hint)

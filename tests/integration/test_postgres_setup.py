@@ -7,6 +7,7 @@ from contextlib import closing
 import pytest
 
 from cdcrep.errors import DivergedError, TransientError
+from cdcrep.table import TableId
 from tests.integration.postgres_source import all_rows, source
 from tests.servers.database import Database
 from tests.servers.fix_postgres import every_major
@@ -83,6 +84,18 @@ def test_a_lost_publication_is_not_made_anew_beside_its_slot(source_database: Da
 
     with source(source_database) as opened, pytest.raises(DivergedError, match="changes that were made since"):
         opened.set_up()
+
+
+def test_a_replicated_table_that_left_the_publication_is_not_put_back_silently(source_database: Database) -> None:
+    source_database.execute("CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY)")
+    with source(source_database) as opened:
+        opened.set_up()
+    source_database.execute(f"ALTER PUBLICATION cdcrep_{source_database.name} DROP TABLE a")
+
+    with source(source_database) as opened, pytest.raises(DivergedError, match=r"has lost public\.a"):
+        opened.set_up({TableId("public", "a"), TableId("public", "b")})
+
+    assert published(source_database) == {"b"}
 
 
 @every_major

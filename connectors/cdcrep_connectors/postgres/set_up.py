@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -11,6 +12,7 @@ from typing import Final
 import psycopg
 
 from cdcrep.errors import CdcrepError, DivergedError, SetupError, TransientError
+from cdcrep.table import TableId
 from cdcrep_connectors.postgres.connection import Connection, connect
 from cdcrep_connectors.postgres.failures import sqlstate, translate
 from cdcrep_connectors.postgres.lsn import parse_lsn
@@ -28,6 +30,10 @@ from cdcrep_connectors.postgres.publication import (
 )
 
 QUERY_CANCELED: Final = "57014"
+
+RELEASE_SECONDS: Final = 10.0
+"""How long a server process that was just left may go on to hold its slot."""
+RELEASE_PAUSE_SECONDS: Final = 0.05
 
 # Visible to every role, unlike the transactions of others in pg_stat_activity. No pid: a prepared transaction.
 WRITERS: Final = """
@@ -50,11 +56,12 @@ class NewSlot:
     """Name of the exported snapshot; gone with the session's next command."""
 
 
-def set_up_publication(found: Survey, connection: Connection) -> list[str]:
+def set_up_publication(found: Survey, connection: Connection, replicated: Collection[TableId]) -> list[str]:
     """Make the publication contain exactly the configured tables; say what was done.
 
     Raises:
-        DivergedError: the slot is there but its publication is not: changes may have gone by unpublished.
+        DivergedError: the slot is there but its publication is not, or lacks a replicated table: changes may have gone
+            by unpublished.
     """
     name = publication_name(found.pipeline, found.options)
     if found.publication is None:
@@ -66,10 +73,16 @@ def set_up_publication(found: Survey, connection: Connection) -> list[str]:
             )
         _execute(connection, create_statement(name, found.tables))
         return [f"created publication {name} for {', '.join(map(str, found.tables)) or 'no tables'}"]
+    missing = sorted(set(found.tables) - found.publication.tables - found.publication.listed)
+    if missed := sorted(set(missing).intersection(replicated)):
+        raise DivergedError(
+            f"publication {name!r} has lost {', '.join(map(str, missed))}: changes that were made since are missing",
+            hint="take the tables out of tables.include and run once, then put them back with "
+            'on_existing = "replace": they have to be copied anew',
+        )
     if not (found.options.create_publication and found.publication.owned):
         return []
     done = []
-    missing = sorted(set(found.tables) - found.publication.tables - found.publication.listed)
     surplus = sorted(found.publication.listed.difference(found.tables))
     for verb, only, tables in (("ADD", "ONLY ", missing), ("DROP", "", surplus)):
         if tables:
@@ -89,10 +102,7 @@ def replace_slot(connection: Connection, options: SourceOptions, name: str, appl
     slot = read_slot(connection, name)
     if slot is not None:
         if slot.active_pid is not None:
-            raise TransientError(
-                f"slot {name!r} is in use by process {slot.active_pid} of the server",
-                hint=f"stop the other cdcrep, or end its session: SELECT pg_terminate_backend({slot.active_pid})",
-            )
+            raise _in_use(name, slot.active_pid)
         if slot.plugin != "pgoutput" or not slot.here:
             raise SetupError(f"slot {name!r} exists and is not ours", hint="set another slot in [source]")
         drop_slot(connection, name)
@@ -158,10 +168,15 @@ def tear_down(found_slot: str, found_publication: str, connection: Connection, *
     """Drop slot and publication as far as they exist; say what was done.
 
     Raises:
-        TransientError: the slot is in use.
+        TransientError: the slot is in use, also after a while.
     """
     done = []
-    slot = read_slot(connection, found_slot)
+    deadline = time.monotonic() + RELEASE_SECONDS
+    while (slot := read_slot(connection, found_slot)) is not None and slot.active_pid is not None:
+        # A server process outlives its client's good-bye for a moment, under load for seconds.
+        if time.monotonic() > deadline:
+            raise _in_use(found_slot, slot.active_pid)
+        time.sleep(RELEASE_PAUSE_SECONDS)
     if slot is not None:
         drop_slot(connection, found_slot)
         done.append(f"dropped slot {found_slot}")
@@ -170,6 +185,13 @@ def tear_down(found_slot: str, found_publication: str, connection: Connection, *
         _execute(connection, f"DROP PUBLICATION {quoted(found_publication)}")
         done.append(f"dropped publication {found_publication}")
     return done
+
+
+def _in_use(name: str, pid: int) -> TransientError:
+    return TransientError(
+        f"slot {name!r} is in use by process {pid} of the server",
+        hint=f"stop the other cdcrep, or end its session: SELECT pg_terminate_backend({pid})",
+    )
 
 
 def _execute(connection: Connection, statement: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from itertools import count
 from typing import ClassVar, Final
 
@@ -71,16 +71,16 @@ class PostgresSource:
         found = self._survey()
         return [each.table for each in found.described if each.table is not None and each.has_identity]
 
-    def set_up(self) -> list[str]:
+    def set_up(self, replicated: Collection[TableId] = ()) -> list[str]:
         """Create the publication of exactly the configured tables, or bring it up to date; say what was done.
 
         Raises:
             SetupError: a fatal obstacle is met.
-            DivergedError: the slot exists but its publication does not.
+            DivergedError: the slot exists but its publication does not, or lacks a replicated table.
         """
         found = self._survey()
         refuse_fatal(obstacles(found))
-        return set_up_publication(found, self._open())
+        return set_up_publication(found, self._open(), replicated)
 
     def start(self) -> PostgresSnapshot:
         """Create the slot and a snapshot of exactly its consistent point; replaces a slot that is not in use."""
@@ -148,7 +148,8 @@ class PostgresSource:
         )
 
     def tear_down(self) -> list[str]:
-        """Drop the slot, and the publication where we made it; say what was done."""
+        """Drop the slot, and the publication where we made it; say what was done. Ends a stream that is open."""
+        self._stream.close()
         own = self._options.create_publication
         return tear_down(self._slot, self._publication, self._open(), own_publication=own)
 
