@@ -19,7 +19,7 @@ from cdcrep.errors import ConfigError
     type=click.Path(file_okay=False, path_type=Path),
     default=Path("cdcrep-demo"),
     show_default=True,
-    help="Where the server's files and demo.duckdb go.",
+    help="Where demo.toml and demo.duckdb go.",
 )
 @click.pass_obj
 def demo(invocation: Invocation, keep: bool, kills: int, seed: int | None, directory: Path) -> int:

@@ -21,7 +21,7 @@ def run(directory: Path, keep: bool, kills: int, seed: int | None, console: Cons
     try:
         # Only these modules use drivers, which an installation without the extra lacks.
         from cdcrep.demo.play import play
-    except ModuleNotFoundError as error:
+    except ImportError as error:
         raise ConfigError(
             f"the demonstration needs a package that is not installed: {error.name}", hint="pip install 'cdcrep[demo]'"
         ) from error

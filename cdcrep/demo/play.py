@@ -13,6 +13,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
+import duckdb
+import psycopg
 from rich.console import Console
 
 from cdcrep.demo.display import Display
@@ -23,6 +25,7 @@ from cdcrep.demo.report import report, report_kept
 from cdcrep.demo.scenes import Scenes
 from cdcrep.demo.shop import Shop
 from cdcrep.demo.writers import writing
+from cdcrep.errors import TransientError
 
 WRITERS: Final = 4
 SERVER_SETTINGS: Final = {"max_wal_size": "4GB", "shared_buffers": "128MB"}
@@ -43,9 +46,13 @@ def play(
     """Play it all; the last four parameters make it smaller, and let a test spoil the copy."""
     seed = random.SystemRandom().randrange(1_000_000) if seed is None else seed
     display, files = Display(console), Files(directory)
-    with _termination_as_interrupt(), ExitStack() as stack:
+    with _termination_as_interrupt(), _drivers_translated(), ExitStack() as stack:
         stack.enter_context(files.claimed())
-        display.line(f"cdcrep demo  seed {seed}  in {files.directory}", style="bold")
+        display.line(f"cdcrep demo, seed {seed}, in {files.directory}", style="bold")
+        display.line(
+            f"A shop in PostgreSQL, {WRITERS} writers, and a replicator that is killed (SIGKILL) again and again."
+        )
+        display.line()
         server = _start_server(stack, display)
         shop = _open_shop(display, server, orders)
         files.write_config(shop)
@@ -56,7 +63,7 @@ def play(
             kills_left = scenes.copy(kills)
             scenes.follow(kills_left, writers)
             scenes.catch_up(backlog_transactions)
-            scenes.watch(latency_seconds)
+            scenes.watch(latency_seconds, writers)
         scenes.finish(writers)
         before_comparison(files.copy)
         verdict = scenes.compare(files.copy)
@@ -85,6 +92,14 @@ def _open_shop(display: Display, server: PostgresServer, orders: int) -> Shop:
         shop.create(orders, lambda table, rows: step.tell(f"{rows:,} {table}"))
         step.outcome = f"{shop.rows:,} rows; {WRITERS} writers begin"
     return shop
+
+
+@contextlib.contextmanager
+def _drivers_translated() -> Iterator[None]:
+    try:
+        yield
+    except (psycopg.Error, duckdb.Error) as error:
+        raise TransientError(f"the demonstration met an unexpected {type(error).__name__}") from error
 
 
 @contextlib.contextmanager

@@ -47,7 +47,8 @@ def report(display: Display, figures: Figures, verdict: Verdict, copy: Path) -> 
 
 def report_kept(display: Display, files: Files, shop: Shop, server: PostgresServer) -> None:
     """Print how to play with what is left running, and how to stop it."""
-    program = f"{shlex.quote(_short(Path(sys.executable)))} -m cdcrep"
+    installed = Path(sys.executable).with_name("cdcrep")
+    program = shlex.quote(_short(installed)) if installed.exists() else f"{sys.executable} -m cdcrep"
     config = shlex.quote(_short(files.config))
     display.line()
     display.line("Server and replicator go on. While they run, the replicator holds the file and answers for it:")
@@ -73,10 +74,9 @@ def _results(figures: Figures, verdict: Verdict) -> list[tuple[str, str, str]]:
     if figures.latencies:
         p50, p99 = (f"{figures.latencies.percentile(percent):.0f}" for percent in (50, 99))
         results.append(("commit to visible, p50", p50, "ms from COMMIT returned to a query showing it"))
-        results.append(
-            ("commit to visible, p99", p99, f"ms, {len(figures.latencies.seconds)} commits beside the writers")
-        )
-    where = ", ".join(f"{count} while {state}" for state, count in figures.kills.items())
+        beside = f"ms, {len(figures.latencies.seconds)} commits beside {figures.writers_rate:.0f} others a second"
+        results.append(("commit to visible, p99", p99, beside))
+    where = ", ".join(f"{count} {state}" for state, count in figures.kills.items())
     results.append(("kills survived", f"{figures.kills.total()}", where))
     results.append(("rows lost", f"{verdict.lost:,}", ""))
     results.append(("rows duplicated", f"{verdict.duplicated:,}", ""))

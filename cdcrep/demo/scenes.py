@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,7 @@ from cdcrep.supervise import State
 
 KILLS_IN_COPY: Final = 0.3  # part of all kills
 KILLS_ANYWHERE: Final = 0.2  # part of the others that may strike before there is anything to follow
-LONGEST_COPY_SECONDS: Final = 0.6
+LONGEST_COPY_SECONDS: Final = 1.0
 LONGEST_STREAM_SECONDS: Final = 1.5
 WORDS: Final[dict[str, str]] = {State.SNAPSHOTTING: "copying", State.DEDUPLICATING: "streaming"}
 """What kills are called by the state that they struck, where that is not the state's own name."""
@@ -38,6 +39,8 @@ class Figures:
     backlog_changes: int = 0
     backlog_seconds: float = 0.0
     latencies: Latencies | None = None
+    writers_rate: float = 0.0
+    """Transactions a second that the writers committed while latencies were measured."""
 
 
 class Scenes:
@@ -77,8 +80,7 @@ class Scenes:
                     self._replicator.wait_for(State.STREAMING)
                     self._replicator.pause(self._random.uniform(0.02, LONGEST_STREAM_SECONDS))
                 self._kill(step, number, kills)
-            committed = sum(writer.committed for writer in writers)
-            step.outcome = f"{committed:,} transactions{killed(kills)}"
+            step.outcome = f"{total(writers):,} transactions{killed(kills)}"
 
     def catch_up(self, transactions: int) -> None:
         """Write much while no replicator runs, then measure how fast it gets through."""
@@ -98,8 +100,9 @@ class Scenes:
             self._committed[sequence.writer] = sequence.committed
             step.outcome = f"{figures.backlog_changes:,} changes in {figures.backlog_seconds:.1f} s"
 
-    def watch(self, seconds: float) -> None:
+    def watch(self, seconds: float, writers: list[Writer]) -> None:
         """Measure how long after its commit a change can be queried, while the writers go on."""
+        began, committed = time.monotonic(), total(writers)
         with self._display.step("commit to visible", total=seconds) as step:
             latencies, sequence = measure_latency(
                 self._shop,
@@ -111,6 +114,7 @@ class Scenes:
             )
             self._committed[sequence.writer] = sequence.committed
             self.figures.latencies = latencies
+            self.figures.writers_rate = (total(writers) - committed) / (time.monotonic() - began)
             step.outcome = f"p50 {latencies.percentile(50):.0f} ms, p99 {latencies.percentile(99):.0f} ms"
 
     def finish(self, writers: list[Writer]) -> None:
@@ -144,6 +148,11 @@ class Scenes:
         state = WORDS.get(state, state)
         self.figures.kills[state] += 1
         step.tell(f"kill {number} of {planned}, while {state}", done=number, worth_a_line=True)
+
+
+def total(writers: list[Writer]) -> int:
+    """Return how many transactions the writers have committed so far."""
+    return sum(writer.committed for writer in writers)
 
 
 def killed(count: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import duckdb
@@ -136,6 +137,19 @@ def test_files_of_others_are_not_touched(directory: Path) -> None:
 
     assert (directory / "demo.duckdb").read_text() == "precious"
     assert [file.name for file in directory.iterdir()] == ["demo.duckdb"]
+
+
+def test_a_missing_driver_is_named_with_what_to_install(directory: Path) -> None:
+    program = (
+        "import sys; sys.modules['psycopg'] = None; from cdcrep.cli import main; "
+        f"main(['demo', '--directory', {str(directory)!r}])"
+    )
+
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+
+    assert done.returncode == ConfigError.exit_code
+    assert "psycopg" in done.stderr
+    assert "pip install 'cdcrep[demo]'" in done.stderr
 
 
 def running_in(directory: Path) -> list[int]:
