@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from cdcrep.connector import Checkpoint, Chunk, Copied, Loader, Pipeline, Sink, Snapshot, Source
-from cdcrep.errors import ConfigError
+from cdcrep.errors import ConfigError, SetupError
 from cdcrep.events import Events
 from cdcrep.table import Table, TableId
 
@@ -105,6 +105,11 @@ class Backfill:
                     remaining = [replace(chunk, overlapping=True) for chunk in remaining]
             elif not remaining:
                 copied[table.id] = before
+            elif all(chunk.overlapping for chunk in remaining) and self._pipeline.on_existing == "keep":
+                raise SetupError(
+                    f"{table.id}: the first copy was interrupted; it cannot be completed beside other rows",
+                    hint='set on_existing = "replace", or empty the target table and run cdcrep teardown first',
+                )
             elif all(chunk.overlapping for chunk in remaining):
                 copied[table.id] = replace(before, position=snapshot.position)
                 completed.append(table)

@@ -16,13 +16,14 @@ from cdcrep_connectors.postgres import checkpoint
 from cdcrep_connectors.postgres.apply_keyed import on_key, upsert_staged
 from cdcrep_connectors.postgres.checkpoint import Fence
 from cdcrep_connectors.postgres.column_types import DIALECT
+from cdcrep_connectors.postgres.copy_in import can_copy_frames, copy_frames
 from cdcrep_connectors.postgres.copy_text import copy_text
 from cdcrep_connectors.postgres.failures import translate
 from cdcrep_connectors.postgres.session import Session
 from cdcrep_connectors.postgres.stage import Stage
 from cdcrep_connectors.postgres.target_tables import TargetTable, find
 
-BINARY, TEXT, ARROW = "pgcopy-binary", "pgcopy-text", "arrow"
+BINARY, FRAMES, TEXT, ARROW = "pgcopy-binary", "pgcopy-binary-frames", "pgcopy-text", "arrow"
 
 PIECE_BYTES: Final = 1 << 18
 
@@ -94,22 +95,30 @@ class PostgresLoader:
     ) -> tuple[int, int]:
         format_ = self._choose(target, formats)
         names = f" ({', '.join(columns)})" if columns else ""
-        option = " (FORMAT binary)" if format_ == BINARY else ""
-        pieces = _arrow_pieces(formats[ARROW](), target) if format_ == ARROW else _pieces(formats[format_]())
+        option = " (FORMAT binary)" if format_ in (BINARY, FRAMES) else ""
+        statement = f"COPY {into}{names} FROM STDIN{option}"
         session, size = self._session, 0
-        with session.cursor.copy(f"COPY {into}{names} FROM STDIN{option}".encode()) as copy:
-            for piece in pieces:
-                session.check()
+        if format_ == FRAMES:
+            return copy_frames(session.connection, statement, self._until_cancelled(formats[FRAMES]()))
+        pieces = _arrow_pieces(formats[ARROW](), target) if format_ == ARROW else _pieces(formats[format_]())
+        with session.cursor.copy(statement.encode()) as copy:
+            for piece in self._until_cancelled(pieces):
                 copy.write(piece)
                 size += len(piece)
         return session.cursor.rowcount, size
+
+    def _until_cancelled(self, pieces: Iterable[Any]) -> Iterator[Any]:
+        for piece in pieces:
+            self._session.check()
+            yield piece
 
     def _choose(self, target: TargetTable, formats: Mapping[str, Stream]) -> str:
         table = target.table
         # Where the target computes columns itself, whole rows cannot pass through.
         if table.dialect == DIALECT and len(target.written) == len(table.columns):
             if BINARY in formats and self._same_in_binary(target):
-                return BINARY
+                as_they_are = FRAMES in formats and can_copy_frames(self._session.connection)
+                return FRAMES if as_they_are else BINARY
             if TEXT in formats:
                 return TEXT
         if ARROW not in formats:
