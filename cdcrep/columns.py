@@ -60,7 +60,7 @@ def gather(buffer: Bytes, start: Positions, end: Positions, valid: Mask | None =
     edges[0::2] = start
     edges[1::2] = end
     slices = pa.Array.from_buffers(pa.binary(), 2 * count - 1, [None, pa.py_buffer(edges), pa.py_buffer(buffer)])
-    taken = slices.take(pa.array(np.arange(0, 2 * count, 2, dtype=np.int32)))
+    taken = slices.take(_even_numbers(count))
     _, offsets, data = taken.buffers()
     text = pa.Array.from_buffers(pa.string(), count, [bitmap(valid), offsets, data])
     if not is_ascii(data):
@@ -70,6 +70,17 @@ def gather(buffer: Bytes, start: Positions, end: Positions, valid: Mask | None =
             # Not chained: Arrow's message may quote the value.
             raise DataError("a text value is not valid UTF-8") from None
     return text
+
+
+def _even_numbers(count: int) -> pa.Array:
+    """Return 0, 2, 4, ...: `count` numbers of an array that is made once."""
+    global _even  # noqa: PLW0603 - a cache; threads that replace it at once make the same numbers
+    if len(_even) < count:
+        _even = pa.array(np.arange(0, 4 * count, 2, dtype=np.int32))
+    return _even.slice(0, count)
+
+
+_even = pa.array([], pa.int32())
 
 
 def bitmap(valid: Mask | None) -> pa.Buffer | None:

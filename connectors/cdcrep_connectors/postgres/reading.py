@@ -7,6 +7,7 @@ wakes us only when `LOW_WATER` bytes are there or `PAUSE_SECONDS` have passed.
 from __future__ import annotations
 
 import contextlib
+import math
 import select
 import socket
 import time
@@ -27,7 +28,7 @@ HURRIED: Final = 3
 """Wake-ups in a row for little data, each less than a millisecond after the wait began, that mean: busy."""
 
 CALM_BYTES: Final = 4 << 10
-"""A read that brings less ends the busy state."""
+"""A pause that brings less ends the busy state."""
 
 PROBE_AFTER_SECONDS: Final = 8.0
 """Silence after which the server is asked for a reply, and again the time that it has to answer."""
@@ -95,18 +96,18 @@ class FrameReader:
         """Go on while the server goes on sending."""
         until = time.monotonic() + BITE_SECONDS
         while self.window.waiting < BITE and self._source.ended is None and time.monotonic() < until:
-            more = self._wait(PAUSE_SECONDS, LOW_WATER)
-            if not self._source.receive(self.window) or not more:
+            self._wait(PAUSE_SECONDS, LOW_WATER)
+            if self._source.receive(self.window) < CALM_BYTES:
                 return
 
-    def _wait(self, seconds: float, low_water: int) -> bool:
-        """Wait until so many bytes can be read, or a wake-up; tell whether that was before the time was over."""
+    def _wait(self, seconds: float, low_water: int) -> None:
+        """Wait until so many bytes can be read, for a wake-up, or until the time is over."""
         if low_water != self._low_water and self._has_low_water:
             with contextlib.suppress(OSError):  # not on this platform: then every wait is an eager one
                 self._source.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, low_water)
             self._low_water = low_water
         # Rounded up: a timeout of 0 would turn the last millisecond of a wait into a busy loop.
-        return bool(self._poll.poll(int(seconds * 1000) + 1))
+        self._poll.poll(math.ceil(seconds * 1000))
 
     def _patience(self, now: float, timeout: float) -> float:
         """Shorten a wait to the moment at which a silent server must be probed, or given up.

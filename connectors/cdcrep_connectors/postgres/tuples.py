@@ -13,7 +13,7 @@ kind 'O' (REPLICA IDENTITY FULL) carries all. 'u' stands for a stored-out-of-lin
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 import numpy as np
@@ -39,6 +39,10 @@ class RowShape:
 
     relation: Relation
     table: Table
+    row_schema: Any = field(init=False, repr=False, compare=False)
+    """Arrow schema of all columns."""
+    identity_schema: Any = field(init=False, repr=False, compare=False)
+    """Arrow schema of the columns that find a row."""
 
     def __post_init__(self) -> None:
         """Make sure that the two fit.
@@ -55,6 +59,8 @@ class RowShape:
                 f"{self.table.id}: the replica identity lacks a column of the key {', '.join(self.table.key)}",
                 hint=f"ALTER TABLE {self.table.id} REPLICA IDENTITY DEFAULT",
             )
+        object.__setattr__(self, "row_schema", _schema(self.table.columns))
+        object.__setattr__(self, "identity_schema", _schema(self.table.identity))
 
     def fail(self, why: str, *, hint: str | None = None) -> NoReturn:
         """Raise a DataError about this table."""
@@ -145,7 +151,7 @@ def decode_rows(shape: RowShape, buffer: Bytes, start: Positions, end: Positions
             shape.fail("an Update message has no new row")
         begin[rows] = after + 1
     columns, unchanged = _new_columns(shape, buffer, operations, (start, begin, end), old)
-    new = pa.table(columns, schema=_schema(shape.table.columns))
+    new = pa.table(columns, schema=shape.row_schema)
     if old is None:
         return Changes(shape.table, operations, new, unchanged=unchanged, truncated=truncated)
     images, present = _old_images(shape, buffer, operations, start, old, columns)
@@ -246,7 +252,7 @@ def _old_images(
         for ordinal, image in zip(ordinals, images, strict=True):
             same &= pc.fill_null(pc.equal(image, new[ordinal]), False).to_numpy(zero_copy_only=False)
         present &= ~(updated & same)
-    return pa.table(images, schema=_schema(table.identity)), present
+    return pa.table(images, schema=shape.identity_schema), present
 
 
 def _spread(
