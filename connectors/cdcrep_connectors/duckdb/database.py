@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Final
 
 import duckdb
@@ -13,8 +13,18 @@ from cdcrep.errors import SetupError
 from cdcrep_connectors.duckdb.failures import translated
 from cdcrep_connectors.duckdb.options import DuckDBOptions
 
-INSTANCE_LIMITS: Final = "SET enable_external_access = false; SET lock_configuration = true"
-"""No statement may reach another file, the network or a setting: `query` runs what users type."""
+VACUUM_TASKS: Final = "2"
+"""Row groups are rewritten without their deleted rows at a checkpoint, at most so many tasks each time: enough to keep
+files from growing, while unlimited they let commits on large tables wait for 10 seconds and more."""
+
+START_LIMIT: Final = 128 << 20
+BASE_LIMIT: Final = 88 << 20
+BYTES_PER_ROW: Final = 9
+"""Deleting rows all over a table costs DuckDB 16 KB per 2,048 rows until the next checkpoint, which it cannot move to
+disk: 8 bytes for each row of the table, and some for what stands around them."""
+
+NO_OTHER_FILES: Final = "SET enable_external_access = false"
+"""No statement may reach another file or the network: `query` runs what users type. Cannot be taken back."""
 
 
 class Database:
@@ -31,6 +41,8 @@ class Database:
         self._users = 0
         self._timer: threading.Timer | None = None
         self.generation = 0
+        self._adapts = options.memory_limit == "auto"
+        self._limit = START_LIMIT
 
     @contextmanager
     def use(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -61,6 +73,14 @@ class Database:
                 self._timer = threading.Timer(self._options.idle_seconds, self._let_go)
                 self._timer.daemon = True
                 self._timer.start()
+
+    def provide(self, connection: duckdb.DuckDBPyConnection, rows: int) -> None:
+        """Let DuckDB have the memory to delete rows all over a table of so many, unless the user set a limit."""
+        needed = BASE_LIMIT + BYTES_PER_ROW * rows
+        with self._lock:
+            if self._adapts and needed > self._limit:
+                connection.execute(f"SET memory_limit = '{needed}B'")
+                self._limit = needed
 
     def close(self) -> None:
         """Close the file; idempotent. Connections that are still in use end with their next statement."""
@@ -98,15 +118,15 @@ class Database:
             instance = duckdb.connect(
                 str(path),
                 config={
-                    "memory_limit": self._options.memory_limit,
+                    "memory_limit": f"{START_LIMIT}B" if self._adapts else self._options.memory_limit,
                     "threads": str(self._options.threads),
                     "temp_directory": str(self._options.spill_directory),
                     "checkpoint_threshold": self._options.checkpoint_threshold,
                     # Tables have no order; keeping one would buffer whole chunks.
                     "preserve_insertion_order": "false",
+                    "max_vacuum_tasks": VACUUM_TASKS,
                 },
             )
-            # A second sink of this process on the same file finds the limits in force.
-            with suppress(duckdb.InvalidInputException):
-                instance.execute(INSTANCE_LIMITS)
+            instance.execute(NO_OTHER_FILES)
+            self._limit = START_LIMIT
             return instance

@@ -12,17 +12,17 @@ PREFIX = "duckdb:///"
 class DuckDBOptions(BaseModel):
     """Options of the `[target]` section for DuckDB."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     url: str
     """`duckdb:////absolute/path.duckdb` or `duckdb:///relative/path.duckdb`."""
-    memory_limit: str = "128MB"
-    """Most memory DuckDB's buffers take; what exceeds it goes to the temporary directory."""
+    memory_limit: str = "auto"
+    """Most memory for DuckDB's buffers, such as `512MB`; `auto`: 128 MB, and 9 bytes per row of large tables."""
     threads: int = Field(2, ge=1)
     """Threads of DuckDB, shared by applying, loading and queries."""
     temp_directory: str = ""
     """Where DuckDB puts what exceeds the memory limit; empty: beside the file, with `.tmp` added to its name."""
-    checkpoint_threshold: str = "16MB"
+    checkpoint_threshold: str = "64MB"
     """Size of DuckDB's write-ahead log at which it is written into the file; commits wait meanwhile."""
     hold_file: bool = True
     """False: let go of the file when idle for `idle_seconds`, so that other programs can open it in between."""

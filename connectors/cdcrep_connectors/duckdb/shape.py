@@ -56,6 +56,17 @@ def has_rows(connection: DuckDBPyConnection, catalog: str, table: TableId) -> bo
     return first_row(connection, f"SELECT 1 FROM {qualified(catalog, table)} LIMIT 1") is not None
 
 
+def estimated_rows(connection: DuckDBPyConnection, table: TableId) -> int:
+    """Return about how many rows a target table holds."""
+    row = first_row(
+        connection,
+        "SELECT estimated_size FROM duckdb_tables() WHERE database_name = current_database() "
+        "AND lower(schema_name) = lower($1) AND lower(table_name) = lower($2)",
+        [table.schema, table.name],
+    )
+    return int(row[0]) if row else 0
+
+
 def create(connection: DuckDBPyConnection, book: Bookkeeping, table: Table, as_text: Sequence[str]) -> None:
     """Create a target table and its schema."""
     # Without a primary key: see docs/decisions/0001-duckdb-tables-without-primary-key.md.

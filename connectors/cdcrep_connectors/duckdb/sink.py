@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 import duckdb
 
@@ -28,6 +28,9 @@ from cdcrep_connectors.duckdb.shape import Target
 from cdcrep_connectors.duckdb.statements import first_row
 from cdcrep_connectors.duckdb.unfit import unfit
 
+MEASURE_EVERY: Final = 1_000_000
+"""Changes of a small table between two looks at its size."""
+
 
 class DuckDBSink:
     """One pipeline's side of a DuckDB file."""
@@ -44,6 +47,7 @@ class DuckDBSink:
         self._applied: dict[str, int] = {}
         self._targets: dict[TableId, Target] = {}
         self._transaction: _Transaction | None = None
+        self._until_measured: dict[TableId, int] = {}
         self._cancelled = threading.Event()
 
     def obstacles(self, tables: Sequence[Table]) -> list[Obstacle]:
@@ -75,6 +79,7 @@ class DuckDBSink:
             connection.commit()
             self._generation = self._database.generation
             self._targets.clear()
+            self._until_measured.clear()
         return self._seen
 
     def prepare(self, tables: Sequence[Table]) -> list[str]:
@@ -229,7 +234,10 @@ class DuckDBSink:
             transaction.targets[table.id] = target
         try:
             if table.key:
-                apply_net(connection, target, fold(changes), overlapping=batch.overlapping)
+                net = fold(changes)
+                if len(net.deletes) or not net.fresh.all():
+                    self._provide_memory(connection, target, len(changes))
+                apply_net(connection, target, net, overlapping=batch.overlapping)
             else:
                 apply_rows(connection, target, fold_rows(changes), overlapping=batch.overlapping)
         except VALUE_ERRORS:
@@ -239,6 +247,15 @@ class DuckDBSink:
             until = f" (changes up to position {batch.position})" if batch.position else ""
             raise unfit(connection, target, parts, until) from None
         transaction.applied[str(table.id)] = transaction.applied.get(str(table.id), 0) + len(changes)
+
+    def _provide_memory(self, connection: duckdb.DuckDBPyConnection, target: Target, changes: int) -> None:
+        """Look at the table's size when it may have grown by a quarter since the last look."""
+        left = self._until_measured.get(target.table.id, 0) - changes
+        if left < 0:
+            rows = shape.estimated_rows(connection, target.table.id)
+            self._database.provide(connection, rows)
+            left = max(rows // 4, MEASURE_EVERY)
+        self._until_measured[target.table.id] = left
 
     def _begin(self) -> _Transaction:
         connection = self._database.acquire()
@@ -266,6 +283,7 @@ class DuckDBSink:
         if (now.position, now.epoch) != (seen.position, seen.epoch):
             raise book.overtaken()
         self._targets.clear()  # other programs may have changed the tables
+        self._until_measured.clear()
         self._generation = self._database.generation
 
     def _check_epoch(self) -> None:

@@ -120,7 +120,7 @@ def _list(element: ColumnType, target: str, text: str) -> str:
     return f"""CASE
         WHEN {text} IS NULL THEN NULL
         WHEN {text} = '{{}}' THEN CAST([] AS {target})
-        WHEN NOT starts_with({text}, '{{') OR starts_with({text}, '{{{{') THEN error('not an array of one dimension from 1')
+        WHEN NOT starts_with({text}, '{{') OR starts_with({text}, '{{{{') THEN error('not one dimension from 1')
         WHEN contains({text}, '"') THEN list_transform({tokens}, lambda x: {quoted})
         ELSE list_transform(string_split({body}, ','), lambda x: {plain})
     END"""
