@@ -28,7 +28,7 @@ from cdcrep.demo.writers import writing
 from cdcrep.errors import TransientError
 
 WRITERS: Final = 4
-SERVER_SETTINGS: Final = {"max_wal_size": "4GB", "shared_buffers": "128MB"}
+SERVER_SETTINGS: Final = {"max_wal_size": "4GB", "shared_buffers": "128MB", "deadlock_timeout": "100ms"}
 
 
 def play(
