@@ -77,9 +77,9 @@ def deletes(table: Table, *keys: Row) -> Changes:
     return Changes(table, operations, text_rows(table, [nothing] * len(keys)), old, np.ones(len(keys), np.bool_))
 
 
-def batch(position: str | None, *changes: Changes, overlapping: bool = False) -> Batch:
+def batch(position: str | None, *changes: Changes) -> Batch:
     """Make a batch of one transaction."""
-    return Batch(None if position is None else Position(position), changes, 1, 100, 1.5, overlapping)
+    return Batch(None if position is None else Position(position), changes, 1, 100, 1.5)
 
 
 def make_sink(path: Path, pipeline: Pipeline | None = None, **options: Any) -> DuckDBSink:

@@ -140,7 +140,9 @@ def test_a_table_with_a_key_equals_the_row_by_row_oracle(tmp_path: Path, own_col
                 sink.apply(whole)
 
             found = rows_of(sink, "SELECT id::VARCHAR, note, more FROM public.items")
-            assert Counter(found) == Counter(tuple(row) for row in model.rows.values()), f"history {history} of seed {seed}"
+            assert Counter(found) == Counter(tuple(row) for row in model.rows.values()), (
+                f"history {history} of seed {seed}"
+            )
             if own_column:
                 held = dict(rows_of(sink, f"SELECT id::VARCHAR, {KEPT} FROM public.items"))
                 assert {k: v for k, v in held.items() if model.own[k] is not ANY} == {

@@ -23,7 +23,7 @@ from cdcrep_connectors.duckdb.types import EQUAL_BUT_DIFFERENT
 CARRIED = "temp.main.cdcrep_carried"
 
 
-def apply_net(connection: DuckDBPyConnection, target: Target, net: Net, *, overlapping: bool) -> None:
+def apply_net(connection: DuckDBPyConnection, target: Target, net: Net) -> None:
     """Apply what happened to a table with a key."""
     if net.truncated:
         connection.execute(f"TRUNCATE {target.name}")
@@ -31,7 +31,7 @@ def apply_net(connection: DuckDBPyConnection, target: Target, net: Net, *, overl
     gone = [part for part in (net.deletes, keys) if part.num_rows]
     carried = bool(net.rows.num_rows) and (bool(net.unknown) or bool(target.own))
     if carried:
-        _carry(connection, target, net, overlapping=overlapping)
+        _carry(connection, target, net)
     for part in _joined(gone):
         _delete(connection, target, part)
     if carried:
@@ -40,13 +40,13 @@ def apply_net(connection: DuckDBPyConnection, target: Target, net: Net, *, overl
         insert(connection, target, net.rows)
 
 
-def apply_rows(connection: DuckDBPyConnection, target: Target, net: NetRows, *, overlapping: bool) -> None:
+def apply_rows(connection: DuckDBPyConnection, target: Target, net: NetRows) -> None:
     """Apply what happened to a table without a key."""
     if net.truncated:
         connection.execute(f"TRUNCATE {target.name}")
     if net.removed.num_rows:
         removed = _remove(connection, target, net)
-        if removed != int(net.counts.sum()) and not overlapping:
+        if removed != int(net.counts.sum()):
             raise DivergedError(
                 f"{target.table.id}: {int(net.counts.sum()) - removed} rows that were deleted or changed at the source "
                 "are not in the target",
@@ -98,57 +98,38 @@ def _delete(connection: DuckDBPyConnection, target: Target, keys: pa.Table) -> N
         changed(connection, f"DELETE FROM {target.name} WHERE {found}")
 
 
-def _carry(connection: DuckDBPyConnection, target: Target, net: Net, *, overlapping: bool) -> None:
-    """Put the final rows into a temporary table, completed by what the target holds.
-
-    It holds them under the keys before the changes; if the changes overlap with the copy, it may hold them under
-    their own keys already, and under the keys before others. What a moved row lacks can then not be found with
-    certainty where its own key was in use before.
-    """
+def _carry(connection: DuckDBPyConnection, target: Target, net: Net) -> None:
+    """Put the final rows into a temporary table, completed by what the target holds under the keys before."""
     table, width = target.table, len(target.table.columns)
     identity = [(column, target.types[i]) for column, i in zip(table.identity, table.key_positions, strict=True)]
-    own_key = net.rows.select(list(table.key_positions))
+    before = net.match if net.match is not None else net.rows.select(list(table.key_positions))
     lacking = np.logical_or.reduce([*net.unknown.values(), np.zeros(len(net.rows), np.bool_)])
-    moved = net.moved if net.moved is not None else np.zeros(len(net.rows), np.bool_)
-    if overlapping and (uncertain := int((lacking & moved & ~net.fresh).sum())):
-        raise _incomplete(target, uncertain)
-    match = net.match if net.match is not None else own_key
-    keys = [*own_key.columns, *match.columns] if overlapping else [*match.columns, *own_key.columns]
-    flags = [*net.unknown.values(), lacking, moved]
-    arrays = [*net.rows.columns, *keys, *(pa.chunked_array([pa.array(mask)]) for mask in flags)]
-    first_flag = width + len(keys)
-    flag = {ordinal: f"r.c{first_flag + i}" for i, ordinal in enumerate(net.unknown)}
-    lacks, has_moved = f"r.c{len(arrays) - 2}", f"r.c{len(arrays) - 1}"
+    masks = [pa.chunked_array([pa.array(mask)]) for mask in (lacking, *net.unknown.values())]
+    arrays = [*net.rows.columns, *before.columns, *masks]
+    lacks = width + len(identity)
+    flag = {ordinal: f"r.c{lacks + 1 + i}" for i, ordinal in enumerate(net.unknown)}
     with offered(connection, pa.table(arrays, names=[f"c{i}" for i in range(len(arrays))])) as r:
-
-        def under(alias: str, start: int) -> str:
-            equal = [
-                f"{alias}.{quote(c.name)} = {r.value(start + i, c, type_)}" for i, (c, type_) in enumerate(identity)
-            ]
-            return " AND ".join(equal)
-
-        joins, found, own = f"LEFT JOIN {target.name} t ON {under('t', width)}", "t.rowid IS NOT NULL", "t.{0}"
-        if overlapping and target.own and moved.any():
-            joins += f" LEFT JOIN {target.name} b ON {has_moved} AND {under('b', width + len(identity))}"
-            found, own = "coalesce(t.rowid, b.rowid) IS NOT NULL", "CASE WHEN t.rowid IS NULL THEN b.{0} ELSE t.{0} END"
+        equal = [f"t.{quote(c.name)} = {r.value(width + i, c, type_)}" for i, (c, type_) in enumerate(identity)]
         values = []
         for i, column in enumerate(table.columns):
             value = r.value(i, column, target.types[i])
             if i in flag:
                 value = f"CASE WHEN {flag[i]} THEN t.{quote(column.name)} ELSE {value} END"
             values.append(f"{value} AS {quote(column.name)}")
-        values += [f"{own.format(quote(name))} AS {quote(name)}" for name in target.own]
+        values += [f"t.{quote(name)} AS {quote(name)}" for name in target.own]
         changed(
             connection,
-            f"CREATE OR REPLACE TEMP TABLE cdcrep_carried AS SELECT {', '.join(values)}, {found} AS cdcrep_found, "
-            f"{lacks} AND t.rowid IS NULL AS cdcrep_lacks, {has_moved} AS cdcrep_moved FROM {r.sql} {joins}",
+            f"CREATE OR REPLACE TEMP TABLE cdcrep_carried AS SELECT {', '.join(values)}, "
+            f"t.rowid IS NOT NULL AS cdcrep_found, r.c{lacks} AS cdcrep_lacks "
+            f"FROM {r.sql} LEFT JOIN {target.name} t ON {' AND '.join(equal)}",
         )
-    _check_carried(connection, target, len(net.rows), overlapping=overlapping)
+    _check_carried(connection, target, len(net.rows))
 
 
-def _check_carried(connection: DuckDBPyConnection, target: Target, expected: int, *, overlapping: bool) -> None:
-    lost = "cdcrep_lacks AND cdcrep_moved" if overlapping else "cdcrep_lacks"
-    counted = first_row(connection, f"SELECT count(*), count(*) FILTER ({lost}) FROM {CARRIED}")
+def _check_carried(connection: DuckDBPyConnection, target: Target, expected: int) -> None:
+    counted = first_row(
+        connection, f"SELECT count(*), count(*) FILTER (cdcrep_lacks AND NOT cdcrep_found) FROM {CARRIED}"
+    )
     assert counted
     if counted[0] != expected:
         raise DivergedError(
@@ -173,14 +154,12 @@ def _insert_carried(connection: DuckDBPyConnection, target: Target) -> None:
     own = "".join(f", {quote(name)}" for name in target.own)
     changed(
         connection,
-        f"INSERT INTO {target.name} ({names}{own}) SELECT {names}{own} FROM {CARRIED} "
-        "WHERE cdcrep_found AND NOT cdcrep_lacks",
+        f"INSERT INTO {target.name} ({names}{own}) SELECT {names}{own} FROM {CARRIED} WHERE cdcrep_found",
     )
-    # New rows take the defaults of the target's own columns; rows that the target does not have any more are left out.
+    # New rows take the defaults of the target's own columns.
     changed(
         connection,
-        f"INSERT INTO {target.name} ({names}) SELECT {names} FROM {CARRIED} "
-        "WHERE NOT cdcrep_found AND NOT cdcrep_lacks",
+        f"INSERT INTO {target.name} ({names}) SELECT {names} FROM {CARRIED} WHERE NOT cdcrep_found",
     )
     connection.execute(f"DROP TABLE {CARRIED}")
 

@@ -25,7 +25,7 @@ CREATE TABLE IF NOT EXISTS {schema}.pipeline_state (
     pipeline VARCHAR, position VARCHAR, epoch BIGINT, commit_time DOUBLE, transactions BIGINT, "rows" BIGINT,
     updated_at TIMESTAMP WITH TIME ZONE, applied VARCHAR);
 CREATE TABLE IF NOT EXISTS {schema}.table_state (
-    pipeline VARCHAR, "schema" VARCHAR, name VARCHAR, position VARCHAR, exact BOOLEAN, done BOOLEAN, snapshot VARCHAR);
+    pipeline VARCHAR, "schema" VARCHAR, name VARCHAR, position VARCHAR, done BOOLEAN, snapshot VARCHAR);
 CREATE TABLE IF NOT EXISTS {schema}.chunk_state (
     pipeline VARCHAR, "schema" VARCHAR, name VARCHAR, chunk VARCHAR, "rows" BIGINT, bytes BIGINT);
 CREATE TABLE IF NOT EXISTS {schema}.shape_state (
@@ -35,9 +35,9 @@ CREATE OR REPLACE VIEW {schema}.checkpoint AS
     FROM {schema}.pipeline_state;
 CREATE OR REPLACE VIEW {schema}.backfill AS
     SELECT pipeline, t."schema" || '.' || t.name AS "table", count(chunk) AS chunks,
-        coalesce(sum(c."rows"), 0)::BIGINT AS "rows", coalesce(sum(bytes), 0)::BIGINT AS bytes, exact, done, position
+        coalesce(sum(c."rows"), 0)::BIGINT AS "rows", coalesce(sum(bytes), 0)::BIGINT AS bytes, done, position
     FROM {schema}.table_state t LEFT JOIN {schema}.chunk_state c USING (pipeline, "schema", name)
-    GROUP BY pipeline, t."schema", t.name, exact, done, position;
+    GROUP BY pipeline, t."schema", t.name, done, position;
 """
 
 
@@ -100,10 +100,11 @@ class Bookkeeping:
         ).fetchall():
             chunks.setdefault((schema, name), set()).add(chunk)
         tables = {
-            TableId(schema, name): Copied(position, exact, done, snapshot, frozenset(chunks.get((schema, name), ())))
-            for schema, name, position, exact, done, snapshot in connection.execute(
-                'SELECT "schema", name, position, exact, done, snapshot '
-                f"FROM {self.schema}.table_state WHERE pipeline = $1",
+            TableId(schema, name): Copied(
+                position, done=done, snapshot=snapshot, chunks=frozenset(chunks.get((schema, name), ()))
+            )
+            for schema, name, position, done, snapshot in connection.execute(
+                f'SELECT "schema", name, position, done, snapshot FROM {self.schema}.table_state WHERE pipeline = $1',
                 [self.pipeline],
             ).fetchall()
         }
@@ -155,8 +156,8 @@ class Bookkeeping:
         )
         connection.execute(f"DELETE FROM {self.schema}.table_state {where}", key)
         connection.execute(
-            f"INSERT INTO {self.schema}.table_state VALUES ($1, $2, $3, $4, $5, $6, $7)",
-            [*key, copied.position, copied.exact, copied.done, copied.snapshot],
+            f"INSERT INTO {self.schema}.table_state VALUES ($1, $2, $3, $4, $5, $6)",
+            [*key, copied.position, copied.done, copied.snapshot],
         )
         return bool(before and before[0]) and not kept
 

@@ -22,7 +22,7 @@ from cdcrep_connectors.duckdb.bookkeeping import Bookkeeping
 from cdcrep_connectors.duckdb.database import Database
 from cdcrep_connectors.duckdb.failures import VALUE_ERRORS, translated
 from cdcrep_connectors.duckdb.rows import is_text, typed
-from cdcrep_connectors.duckdb.shape import Target, quote
+from cdcrep_connectors.duckdb.shape import Target, estimated_rows, quote
 from cdcrep_connectors.duckdb.unfit import unfit
 
 UPSERT_ROWS: Final = 200_000
@@ -79,6 +79,7 @@ class DuckDBLoader:
             connection.begin()
             try:
                 target = self._fit(connection, Chunk(table, "keys"))
+                self._provide_memory(target)
                 removed = self._delete_others(target, _Counter(keys["arrow"](), self._cancelled))
                 self._check_epoch()
                 connection.commit()
@@ -101,6 +102,7 @@ class DuckDBLoader:
     def _write(self, chunk: Chunk, target: Target, counter: _Counter) -> None:
         try:
             if chunk.overlapping:
+                self._provide_memory(target)
                 self._upsert(target, counter)
             else:
                 self._append(target, counter)
@@ -115,6 +117,9 @@ class DuckDBLoader:
             if counter.failure is not None:
                 raise counter.failure from None
             raise
+
+    def _provide_memory(self, target: Target) -> None:
+        self._database.provide(self._connection, estimated_rows(self._connection, target.table.id))
 
     def _append(self, target: Target, counter: _Counter) -> None:
         first = next(counter, None)
@@ -174,7 +179,7 @@ class DuckDBLoader:
         rows = pa.Table.from_batches(batches)
         none = rows.select(list(target.table.key_positions)).slice(0, 0)
         net = Net(target.table, False, none, rows, np.zeros(len(rows), np.bool_))
-        apply_net(self._connection, target, net, overlapping=True)
+        apply_net(self._connection, target, net)
 
 
 class _Counter(Iterator[pa.RecordBatch]):

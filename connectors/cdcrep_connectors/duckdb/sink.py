@@ -237,9 +237,9 @@ class DuckDBSink:
                 net = fold(changes)
                 if len(net.deletes) or not net.fresh.all():
                     self._provide_memory(connection, target, len(changes))
-                apply_net(connection, target, net, overlapping=batch.overlapping)
+                apply_net(connection, target, net)
             else:
-                apply_rows(connection, target, fold_rows(changes), overlapping=batch.overlapping)
+                apply_rows(connection, target, fold_rows(changes))
         except VALUE_ERRORS:
             connection.rollback()
             identity = table.key_positions if table.key else range(len(table.columns))
