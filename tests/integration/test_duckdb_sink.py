@@ -144,7 +144,7 @@ def test_the_views_show_the_checkpoint_and_the_copies(file: Path) -> None:
 
     assert checkpoint == [("shop", "1", 1, 1, 1)]
     assert backfill == [("shop", "public.items", 1, 2, True, "0")]
-    assert sink.status()["tables"] == {"public.items": {"rows copied": 2, "changes applied": 1, "done": True}}
+    assert sink.status()["tables"] == {"public.items": {"rows_copied": 2, "changes_applied": 1, "copy_done": True}}
     sink.close()
 
 

@@ -23,7 +23,7 @@ CREATE TABLE IF NOT EXISTS {schema}.schema_version (version INTEGER);
 INSERT INTO {schema}.schema_version SELECT {version} WHERE NOT EXISTS (FROM {schema}.schema_version);
 CREATE TABLE IF NOT EXISTS {schema}.pipeline_state (
     pipeline VARCHAR, position VARCHAR, epoch BIGINT, commit_time DOUBLE, transactions BIGINT, "rows" BIGINT,
-    updated_at TIMESTAMP WITH TIME ZONE, applied VARCHAR);
+    updated_at TIMESTAMP WITH TIME ZONE, applied VARCHAR, source VARCHAR);
 CREATE TABLE IF NOT EXISTS {schema}.table_state (
     pipeline VARCHAR, "schema" VARCHAR, name VARCHAR, position VARCHAR, done BOOLEAN, snapshot VARCHAR);
 CREATE TABLE IF NOT EXISTS {schema}.chunk_state (
@@ -31,7 +31,7 @@ CREATE TABLE IF NOT EXISTS {schema}.chunk_state (
 CREATE TABLE IF NOT EXISTS {schema}.shape_state (
     pipeline VARCHAR, "schema" VARCHAR, name VARCHAR, columns VARCHAR[], key VARCHAR[]);
 CREATE OR REPLACE VIEW {schema}.checkpoint AS
-    SELECT pipeline, position, epoch, to_timestamp(commit_time) AS commit_time, transactions, "rows", updated_at
+    SELECT pipeline, source, position, epoch, to_timestamp(commit_time) AS commit_time, transactions, "rows", updated_at
     FROM {schema}.pipeline_state;
 CREATE OR REPLACE VIEW {schema}.backfill AS
     SELECT pipeline, t."schema" || '.' || t.name AS "table", count(chunk) AS chunks,
@@ -71,19 +71,19 @@ class Bookkeeping:
             )
         return True
 
-    def take(self, connection: DuckDBPyConnection) -> Checkpoint:
-        """Create what is missing, raise the pipeline's epoch and return its checkpoint."""
+    def take(self, connection: DuckDBPyConnection, source: str) -> Checkpoint:
+        """Create what is missing, raise the pipeline's epoch, name its source and return its checkpoint."""
         self.exists(connection)
         connection.execute(TABLES.format(schema=self.schema, version=VERSION))
         taken = first_row(
             connection,
-            f"UPDATE {self.schema}.pipeline_state SET epoch = epoch + 1 WHERE pipeline = $1",
-            [self.pipeline],
+            f"UPDATE {self.schema}.pipeline_state SET epoch = epoch + 1, source = $2 WHERE pipeline = $1",
+            [self.pipeline, source],
         )
         if not taken or taken[0] == 0:
             connection.execute(
-                f"INSERT INTO {self.schema}.pipeline_state VALUES ($1, NULL, 1, NULL, 0, 0, now(), $2)",
-                [self.pipeline, "{}"],
+                f"INSERT INTO {self.schema}.pipeline_state VALUES ($1, NULL, 1, NULL, 0, 0, now(), $2, $3)",
+                [self.pipeline, "{}", source],
             )
         return self.read(connection)
 
@@ -221,7 +221,7 @@ class Bookkeeping:
         """Return what `Sink.status` returns; empty where the pipeline is unknown."""
         row = first_row(
             connection,
-            'SELECT position, epoch, commit_time, transactions, "rows", epoch_us(updated_at) / 1e6 '
+            'SELECT position, epoch, source, commit_time, transactions, "rows", epoch_us(updated_at) / 1e6 '
             f"FROM {self.schema}.pipeline_state WHERE pipeline = $1",
             [self.pipeline],
         )
@@ -234,14 +234,14 @@ class Bookkeeping:
             [self.pipeline],
         ).fetchall()
         applied = self.applied(connection)
-        keys = ("position", "epoch", "commit_time", "transactions", "rows", "updated_at")
+        keys = ("position", "epoch", "source", "commit_time", "transactions", "rows", "updated_at")
         return {
             **dict(zip(keys, row, strict=True)),
             "tables": {
                 f"{schema}.{name}": {
-                    "rows copied": copied,
-                    "changes applied": applied.get(f"{schema}.{name}", 0),
-                    "done": done,
+                    "rows_copied": copied,
+                    "changes_applied": applied.get(f"{schema}.{name}", 0),
+                    "copy_done": done,
                 }
                 for schema, name, copied, done in tables
             },

@@ -74,7 +74,7 @@ class DuckDBSink:
         with translated(f"opening {self._options.path}"), self._database.use() as connection:
             connection.begin()
             book = self._book_of(connection)
-            self._seen = book.take(connection)
+            self._seen = book.take(connection, self._pipeline.source)
             self._applied = book.applied(connection)
             connection.commit()
             self._generation = self._database.generation
