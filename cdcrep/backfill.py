@@ -51,7 +51,8 @@ class Backfill:
 
     def run(self, checkpoint: Checkpoint) -> Checkpoint:
         """Copy what the checkpoint lacks; return the checkpoint to stream from. After `stop` it may be incomplete."""
-        self._say(self._source.set_up(checkpoint.tables.keys()))
+        self._refuse_obstacles(checkpoint)
+        self._say(self._source.set_up(checkpoint.tables.keys(), checkpoint.position))
         tables = {table.id: table for table in self._source.tables()}
         if not tables:
             raise ConfigError("no table is selected", hint="name tables that exist under [tables] include = [...]")
@@ -83,6 +84,16 @@ class Backfill:
         with self._lock:
             for loader in self._loaders:
                 loader.cancel()
+
+    def _refuse_obstacles(self, checkpoint: Checkpoint) -> None:
+        """Refuse what `prepare` would refuse, before anything is created at the source."""
+        tables = [table for table in self._source.tables() if table.id not in checkpoint.tables]
+        fatal = [obstacle for obstacle in self._sink.obstacles(tables) if obstacle.fatal] if tables else []
+        if fatal:
+            raise SetupError(
+                "the target is not ready: " + "; ".join(obstacle.what for obstacle in fatal),
+                hint="\n".join(dict.fromkeys(obstacle.hint for obstacle in fatal if obstacle.hint)) or None,
+            )
 
     def _release(self, checkpoint: Checkpoint, tables: Mapping[TableId, Table]) -> None:
         gone = [table for table in checkpoint.tables if table not in tables]

@@ -178,11 +178,12 @@ class Source(Protocol):
         """Return the configured tables in their present shape, those that can be replicated."""
         ...
 
-    def set_up(self, replicated: Collection[TableId] = ()) -> list[str]:
+    def set_up(self, replicated: Collection[TableId] = (), after: Position | None = None) -> list[str]:
         """Create what replication needs except the stream's start (`start`), or bring it up to date; say what was done.
 
-        `replicated` are the tables that the target relies on having been followed so far. Idempotent. Raises
-        SetupError where a fatal obstacle is met, DivergedError where changes of a replicated table may be missing.
+        `replicated` are the tables that the target relies on having been followed so far, `after` is where it stands.
+        Idempotent. Raises SetupError where a fatal obstacle is met, DivergedError where changes of a replicated table
+        may be missing or `stream` would refuse `after`; then nothing was changed.
         """
         ...
 

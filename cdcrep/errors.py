@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import ClassVar
 
 
@@ -47,3 +48,11 @@ class DivergedError(CdcrepError):
     """Source, target and checkpoint do not fit together: going on could lose or double rows, so a human must look."""
 
     exit_code = 6
+
+
+def chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield an exception and those that a traceback shows above it, newest first."""
+    shown: BaseException | None = error
+    while shown is not None:
+        yield shown
+        shown = shown.__cause__ or (None if shown.__suppress_context__ else shown.__context__)

@@ -51,8 +51,14 @@ class MemorySource:
         """Return the configured tables in their present shape."""
         return [table for table in self.database.tables() if table.id in self.pipeline.tables]
 
-    def set_up(self, replicated: Collection[TableId] = ()) -> list[str]:  # noqa: ARG002 - the log has every table
-        """Refuse what `obstacles` finds fatal; there is nothing to create."""
+    def set_up(
+        self,
+        replicated: Collection[TableId] = (),  # noqa: ARG002 - the log has every table
+        after: Position | None = None,
+    ) -> list[str]:
+        """Refuse what `obstacles` finds fatal, and a position that is not ours; there is nothing to create."""
+        if after is not None:
+            self._continue_at(after)
         for obstacle in self.obstacles():
             raise SetupError(obstacle.what, hint=obstacle.hint)
         return []

@@ -253,6 +253,14 @@ class SourceContract:
         with pytest.raises(DivergedError):
             next(following.source.stream(origin.foreign_position(following.position), following.copied))
 
+    def test_setting_up_refuses_a_position_of_another_server(self, origin: Origin, following: Following) -> None:
+        foreign = origin.foreign_position(following.position)
+        following.restart()
+
+        assert following.source.set_up(following.copied.keys(), following.position) == []
+        with pytest.raises(DivergedError):
+            following.source.set_up(following.copied.keys(), foreign)
+
     def test_without_its_place_in_the_log_it_does_not_start(self, origin: Origin, following: Following) -> None:
         following.restart()
         assert following.source.tear_down()

@@ -47,6 +47,7 @@ class _Faults:
     delay_seconds: float = 0.0
     reply_bytes_left: int | None = None
     lost_reply_to: bytes | None = None
+    lost_request: bytes | None = None
     flowing: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -94,6 +95,13 @@ class FaultProxy:
         """
         self._change(lost_reply_to=request)
 
+    def drop_request(self, request: bytes) -> None:
+        """Break the connection that sends the next client message with these bytes, instead of passing it on.
+
+        Holds for one connection; needs a connection without TLS, and a message that arrives in one piece.
+        """
+        self._change(lost_request=request)
+
     def hold(self) -> None:
         """Forward nothing more, in both directions, on open connections that look alive."""
         self._call(self._faults.flowing.clear)
@@ -112,7 +120,7 @@ class FaultProxy:
 
     def heal(self) -> None:
         """Return to a plain proxy; broken connections stay broken."""
-        self._change(refuse=False, delay_seconds=0.0, reply_bytes_left=None, lost_reply_to=None)
+        self._change(refuse=False, delay_seconds=0.0, reply_bytes_left=None, lost_reply_to=None, lost_request=None)
         self.release()
 
     def __enter__(self) -> Self:
@@ -193,6 +201,10 @@ class FaultProxy:
 
     async def _forward_requests(self, reader: asyncio.StreamReader, link: _Link) -> None:
         while chunk := await self._read(reader):
+            if self._faults.lost_request is not None and self._faults.lost_request in chunk:
+                self._faults.lost_request = None
+                link.reset()
+                return
             awaited = self._faults.lost_reply_to
             if awaited is not None:
                 # The tail finds bytes that two chunks share.

@@ -153,6 +153,20 @@ def test_a_dropped_reply_breaks_only_the_connection_that_asked(proxy: FaultProxy
     assert answer(other, b"alive") == b"alive"
 
 
+def test_a_dropped_request_breaks_only_the_connection_that_sent_it(proxy: FaultProxy, connect: Connect) -> None:
+    asking, other = connect(), connect()
+    answer(asking, b"alive")
+    answer(other, b"alive")
+    proxy.drop_request(b"COMMIT")
+
+    asking.sendall(b"COMMIT;")
+
+    with pytest.raises(ConnectionResetError):
+        asking.recv(1)
+    assert answer(other, b"alive") == b"alive"
+    assert answer(other, b"COMMIT;") == b"COMMIT;"
+
+
 def test_a_proxy_in_front_of_nothing_resets(connect: Connect, proxy: FaultProxy) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))

@@ -9,7 +9,7 @@ from typing import Final
 
 import duckdb
 
-from cdcrep.errors import CdcrepError, DataError, SetupError, TransientError
+from cdcrep.errors import CdcrepError, DataError, SetupError, TransientError, chain
 
 VALUE_ERRORS: Final = (
     duckdb.ConversionException,
@@ -35,8 +35,11 @@ def translated(doing: str) -> Iterator[None]:
 
 
 def translate(error: duckdb.Error, doing: str) -> CdcrepError:
-    """Make the cdcrep error that a DuckDB exception stands for."""
+    """Make the cdcrep error that a DuckDB exception stands for; cuts values out of what a traceback would show."""
     text = str(error)
+    for shown in chain(error):
+        if isinstance(shown, duckdb.Error):
+            shown.args = (_without_values(str(shown)),)
     if held := LOCKED.search(text):
         return TransientError(
             f"{doing}: the file is open in another process (pid {held['pid']})",

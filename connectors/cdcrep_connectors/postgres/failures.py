@@ -12,7 +12,7 @@ from typing import Final
 
 import psycopg
 
-from cdcrep.errors import CdcrepError, DataError, SetupError, TransientError
+from cdcrep.errors import CdcrepError, DataError, SetupError, TransientError, chain
 
 Failure = type[CdcrepError]
 
@@ -106,13 +106,16 @@ def translate(error: Exception, doing: str) -> CdcrepError:
     """Make the exception to raise instead of a driver's; `doing` completes "failed while": `reading public.orders`.
 
     Also cuts the driver's exception down to the same message, because it stays visible as the cause:
-    `raise translate(error, "…") from error`.
+    `raise translate(error, "…") from error`; and likewise those that it followed.
     """
     if isinstance(error, CdcrepError):
         return error
     state = sqlstate(error)
     failure, hint = _classify(error, state)
     message = _message(error, state)
+    for shown in chain(error):
+        if isinstance(shown, psycopg.Error):
+            shown.args = (_message(shown, sqlstate(shown)),)
     error.args = (message,)
     suffix = f" (SQLSTATE {state})" if state else ""
     return failure(f"{doing}: {message}{suffix}", hint=hint)

@@ -71,13 +71,17 @@ class PostgresSource:
         found = self._survey()
         return [each.table for each in found.described if each.table is not None and each.has_identity]
 
-    def set_up(self, replicated: Collection[TableId] = ()) -> list[str]:
+    def set_up(self, replicated: Collection[TableId] = (), after: Position | None = None) -> list[str]:
         """Create the publication of exactly the configured tables, or bring it up to date; say what was done.
 
         Raises:
             SetupError: a fatal obstacle is met.
-            DivergedError: the slot exists but its publication does not, or lacks a replicated table.
+            DivergedError: the stream cannot go on from `after`, or the slot exists but its publication does not, or
+                lacks a replicated table.
         """
+        # First: nothing may be created at a server that is another one.
+        if after is not None:
+            self._stream.check(after)
         found = self._survey()
         refuse_fatal(obstacles(found))
         return set_up_publication(found, self._open(), replicated)

@@ -18,7 +18,7 @@ from cdcrep.errors import CdcrepError
 from cdcrep.position import Position
 from cdcrep.table import Table, TableId
 from cdcrep_connectors.postgres.batches import BatchAssembler, Bounds
-from cdcrep_connectors.postgres.continuity import check_position, check_slot, identify
+from cdcrep_connectors.postgres.continuity import System, check_position, check_slot, identify
 from cdcrep_connectors.postgres.failures import translate
 from cdcrep_connectors.postgres.feedback import Feedback
 from cdcrep_connectors.postgres.lsn import Place, format_lsn, format_position, parse_position
@@ -91,6 +91,16 @@ class ReplicationStream:
         link = self._link
         return link is not None and link.assembler.deduplicating
 
+    def check(self, after: Position) -> None:
+        """Raise what `stream` would raise where it cannot go on from `after`."""
+        connection = self._connect(True)
+        try:
+            self._check(connection, after)
+        except psycopg.Error as error:
+            raise translate(error, "looking at the source's log") from error
+        finally:
+            connection.close()
+
     def stream(
         self, after: Position, copied: Mapping[TableId, Copied], until: Position | None = None
     ) -> Iterator[Batch]:
@@ -148,9 +158,7 @@ class ReplicationStream:
         """Connect, make sure that the stream can go on from `after`, and start it."""
         connection = self._connect(True)
         try:
-            system = identify(connection)
-            place = check_position(after, system, connection)
-            check_slot(connection, self._slot, place, system.database)
+            system, place = self._check(connection, after)
             interval = _status_interval(connection)
             pid = connection.info.backend_pid
             source = start_replication(connection, self._command(place))
@@ -166,6 +174,13 @@ class ReplicationStream:
 
         assembler = BatchAssembler(self._shape, place.lsn, copied, bounds, write_position)
         return _Link(connection, source, feedback, reader, assembler, place.lsn, system.identifier, system.timeline)
+
+    def _check(self, connection: Connection, after: Position) -> tuple[System, Place]:
+        """Make sure that the server behind a replication connection still has everything after a position."""
+        system = identify(connection)
+        place = check_position(after, system, connection)
+        check_slot(connection, self._slot, place, system.database)
+        return system, place
 
     def _batches(self, link: _Link, until: int | None) -> Iterator[Batch]:
         assembler, feedback = link.assembler, link.feedback
