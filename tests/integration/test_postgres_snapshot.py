@@ -133,11 +133,12 @@ def test_an_interrupted_copy_is_completed_with_rows_that_moved(source_database: 
     with source(source_database, chunk_bytes=CHUNK) as opened:
         second = opened.snapshot()
         remaining = second.chunks(table, copied)
-        for chunk in remaining:
-            target.update((row[0], row) for row in rows(second, chunk))
+        copied_again = [row for chunk in remaining for row in rows(second, chunk)]
+        target.update((row[0], row) for row in copied_again)
         kept = set(b"".join(second.keys(table)["pgcopy-text"]()).decode().split())
     expected = dict(source_database.execute("SELECT id::text, ARRAY[id::text, v::text, filler] FROM t"))
 
+    assert len({row[0] for row in copied_again}) == len(copied_again)
     assert all(chunk.overlapping for chunk in remaining)
     assert not copied.chunks.intersection(chunk.name for chunk in remaining)
     assert {id_: list(row) for id_, row in target.items() if id_ in kept} == expected

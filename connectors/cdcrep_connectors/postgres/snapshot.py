@@ -131,7 +131,7 @@ class PostgresSnapshot:
             done = _done(part, copied.chunks) if horizon is not None else []
             chunks += self._cut(table, part, done, overlapping=True)
             if done:
-                chunks.append(self._catch_up(table, part, horizon or 0))
+                chunks.append(self._catch_up(table, part, done, horizon or 0))
         return chunks
 
     def read(self, chunk: Chunk) -> Mapping[str, Stream]:
@@ -188,17 +188,19 @@ class PostgresSnapshot:
             for start, after in zip(starts, [*starts[1:], end], strict=True):
                 share = (min(after, pages) if after is not None else pages) - start
                 name = f"{part.oid}.{part.file_number} pages {start}-{'' if after is None else after}"
-                condition = f"ctid >= '({start},0)'" + ("" if after is None else f" AND ctid < '({after},0)'")
+                condition = _in_pages(start, after)
                 rows = part.rows * share // pages if pages else 0
                 self._selected[table.id, name] = _rows_of(part, "" if (start, after) == (0, None) else condition)
                 chunks.append(Chunk(table, name, max(rows, 0), max(share, 0) * self._block, overlapping))
         return chunks
 
-    def _catch_up(self, table: Table, part: Part, horizon: int) -> Chunk:
-        """Make the chunk of every row version that is newer than the first snapshot's horizon."""
+    def _catch_up(self, table: Table, part: Part, done: Sequence[tuple[int, int | None]], horizon: int) -> Chunk:
+        """Make the chunk of the row versions in ranges done that are newer than the first snapshot's horizon."""
         # Named after this snapshot: a third one must catch up again.
         name = f"{part.oid}.{part.file_number} since {horizon} until {self._newest}"
         condition = f"age(xmin) <= age('{horizon & 0xFFFFFFFF}'::xid)"
+        # No row may be in two chunks, which two threads may write at once.
+        condition += "".join(f" AND NOT ({_in_pages(*pages)})" for pages in _remaining(done))
         self._selected[table.id, name] = _rows_of(part, condition)
         return Chunk(table, name, overlapping=True)
 
@@ -291,6 +293,10 @@ def reported(table: TableId) -> Iterator[None]:
 def _rows_of(part: Part, condition: str) -> Selected:
     where = f" WHERE {condition}" if condition else ""
     return Selected((part,), f"FROM ONLY {quoted_table(part.id)}{where}")
+
+
+def _in_pages(start: int, after: int | None) -> str:
+    return f"ctid >= '({start},0)'" + ("" if after is None else f" AND ctid < '({after},0)'")
 
 
 def _done(part: Part, chunks: frozenset[str]) -> list[tuple[int, int | None]]:
