@@ -68,9 +68,6 @@ class Batch:
     """Bytes as received: what bounds on memory count."""
     commit_time: float | None = None
     """When the last of the transactions committed at the source, in seconds since 1970."""
-    overlapping: bool = False
-    """These transactions may already be contained in rows that were copied later than their commit: rows that are
-    missing or newer than expected are no sign of divergence."""
     skipped: int = 0
     """Transactions that the source sent again since the batch before, left out because they precede the start."""
 
@@ -100,7 +97,6 @@ def merge(batches: Sequence[Batch]) -> Batch:
         transactions=sum(batch.transactions for batch in batches),
         size=sum(batch.size for batch in batches),
         commit_time=times[-1] if times else None,
-        overlapping=any(batch.overlapping for batch in batches),
         skipped=sum(batch.skipped for batch in batches),
     )
 

@@ -73,6 +73,7 @@ class Config:
         return Pipeline(
             name=settings.name,
             tables=Selection(tuple(settings.tables.include), tuple(settings.tables.exclude)),
+            source=_identity(self.source_options),
             on_existing=settings.tables.on_existing,
             allow_lossy=settings.tables.allow_lossy,
             transaction_timeout=settings.transaction_timeout,

@@ -37,6 +37,8 @@ class Pipeline:
     name: str
     """Key of the checkpoint row; default of slot and publication names."""
     tables: Selection
+    source: str = ""
+    """The source's URL without user, password and options: what the checkpoint row calls the source."""
     on_existing: OnExisting = "refuse"
     """What to do about target tables that exist and hold rows before the first copy."""
     allow_lossy: bool = False
@@ -71,9 +73,6 @@ class Copied:
 
     position: Position
     """The source's position that the copy's rows show: changes at or before it must not be applied again."""
-    exact: bool = True
-    """All rows show `position`. False: the copy was interrupted, some chunks show an earlier moment; changes up to
-    `position` are applied all the same, and make the rows converge (`Batch.overlapping`)."""
     done: bool = False
     snapshot: str = ""
     """The source's own note on the first snapshot, to complete an interrupted copy from another one."""
@@ -123,7 +122,7 @@ class Snapshot(Protocol):
         A table whose interrupted copy cannot be completed (no key) comes back whole, as chunks that are not
         `overlapping`: the engine then has the target start that table over. Chunks that complete a copy hold every row
         that differs from the first snapshot or that no durable chunk covers: with the rows gone whose keys are not
-        among `keys`, the target then shows this snapshot.
+        among `keys`, the target then shows this snapshot. No row is in two of the chunks, which are written at once.
         """
         ...
 
@@ -206,8 +205,7 @@ class Source(Protocol):
 
         - Raises DivergedError before the first batch if `after` cannot be continued: another server, a position the
           server does not have, a gap between `after` and what the server still keeps for us.
-        - Skips transactions at or before `after`, and a table's changes at or before its `copied` position where
-          that copy was exact; where it was not, marks the batches up to there `overlapping`.
+        - Skips transactions at or before `after`, and a table's changes at or before its `copied` position.
         - A transaction larger than the batch bounds comes as pieces (`Batch.position is None`) that end with one
           that has a position. A piece never contains changes of two transactions.
         - When nothing arrives but the source's log grows, yields an empty batch with the newest position every
@@ -299,7 +297,7 @@ class Sink(Protocol):
         """Connect, create the bookkeeping, take the pipeline's checkpoint row by raising its epoch, and return it.
 
         From then on every process that took the row earlier fails in its next `apply` or `load` (the fence). A new
-        pipeline gets a row without a position.
+        pipeline gets a row without a position. `Pipeline.source` is written down in the row, for people to read.
         """
         ...
 
@@ -339,7 +337,10 @@ class Sink(Protocol):
         - The position moves by compare-and-set from the one last seen, with our epoch; no row moved: DivergedError.
         - A batch without a position leaves the transaction open; the next `apply` goes on in it.
         - Applying a batch twice leaves the same rows.
-        - A table's shape that has grown by nullable columns grows in the target first; other differences raise.
+        - A row to change that is missing is inserted if all its values are known; otherwise DivergedError, as for a
+          copy of a row to remove from a table without a key.
+        - A table's shape that has grown by nullable columns grows in the target first; other differences raise, but for
+          whether columns may be null.
         - Any exception means that the transaction was rolled back, or that its outcome is unknown: either way the
           caller closes the sink and opens it anew.
         """
@@ -352,8 +353,9 @@ class Sink(Protocol):
     def status(self) -> Mapping[str, Any]:
         """Read the checkpoint row and the tables' copies, on a connection of its own, without taking the row.
 
-        Keys: `position`, `epoch`, `commit_time`, `transactions`, `rows`, `updated_at` (seconds since 1970),
-        `tables` (name -> rows copied, changes applied, done). Empty where the pipeline is unknown.
+        Keys: `position`, `epoch`, `source`, `commit_time`, `transactions`, `rows`, `updated_at` (seconds since 1970),
+        `tables` (`schema.table` -> {"rows_copied": int, "changes_applied": int, "copy_done": bool}). Empty where the
+        pipeline is unknown.
         """
         ...
 

@@ -10,7 +10,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -116,7 +116,7 @@ def examine(
             "error": source_error,
         },
         "target": {"url": config.target_url, "epoch": target.get("epoch"), "error": target_error},
-        "tables": {str(table): _table(counts) for table, counts in sorted(target.get("tables", {}).items())},
+        "tables": dict(sorted(target.get("tables", {}).items())),
     }
 
 
@@ -177,12 +177,6 @@ def _examine_target(config: Config, sink: Sink | None) -> tuple[Mapping[str, Any
 
 def _state_without_process(last_error: Mapping[str, Any] | None) -> str:
     return str(State.FAILED if last_error else State.STOPPED)
-
-
-def _table(counts: Sequence[Any] | Mapping[str, Any]) -> dict[str, Any]:
-    """Take a sink's figures of a table in the order of `Sink.status`, whatever it calls them."""
-    copied, applied, done = counts.values() if isinstance(counts, Mapping) else counts
-    return {"rows_copied": int(copied), "changes_applied": int(applied), "copied": bool(done)}
 
 
 def _iso(moment: float | None) -> str | None:

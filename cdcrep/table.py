@@ -104,6 +104,12 @@ class Table:
         """Schema and name: what the checkpoint, the configuration and messages call the table."""
         return TableId(self.schema, self.name)
 
+    def same_shape(self, other: Table) -> bool:
+        """Tell whether two shapes differ in nothing but whether columns may be null, which no value depends on."""
+        return (self.id, self.key, self.dialect) == (other.id, other.key, other.dialect) and [
+            (column.name, column.type) for column in self.columns
+        ] == [(column.name, column.type) for column in other.columns]
+
     @property
     def identity(self) -> tuple[Column, ...]:
         """The columns that find a row: the key columns, or all of a table without a key."""

@@ -73,7 +73,7 @@ def lines(status: Mapping[str, Any]) -> Iterator[str]:
     for key, value in source["details"].items():
         yield f"          {key}: {value}"
     for table, figures in status["tables"].items():
-        copied = "copied" if figures["copied"] else "being copied"
+        copied = "copied" if figures["copy_done"] else "being copied"
         changes = f"{figures['changes_applied']:,} changes applied"
         yield f"table     {table}: {figures['rows_copied']:,} rows {copied}, {changes}"
     if status["last_error"]:

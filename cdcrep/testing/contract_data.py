@@ -115,7 +115,7 @@ def truncated(table: Table) -> RowChange:
     return RowChange(table, None, None)
 
 
-def batch(number: int, *changes: RowChange, ends: bool = True, overlapping: bool = False) -> Batch:
+def batch(number: int, *changes: RowChange, ends: bool = True) -> Batch:
     """Make a batch whose position is the `number`-th; one that does not end its transaction has none."""
     return Batch(
         position(number) if ends else None,
@@ -123,7 +123,6 @@ def batch(number: int, *changes: RowChange, ends: bool = True, overlapping: bool
         transactions=int(ends),
         size=len(changes),
         commit_time=1_700_000_000.0 + number,
-        overlapping=overlapping,
     )
 
 

@@ -58,7 +58,7 @@ class MemorySink:
         self._pieces.clear()
         with self.database.transaction() as transaction:
             book = self.database.books.get(self.pipeline.name, Book())
-            book = replace(book, epoch=book.epoch + 1)
+            book = replace(book, epoch=book.epoch + 1, source=self.pipeline.source)
             transaction.book(self.pipeline.name, book)
         self._epoch, self._position = book.epoch, book.position
         return Checkpoint(book.position, book.epoch, dict(book.tables))
@@ -129,7 +129,7 @@ class MemorySink:
             reached("sink.before_rows")
             for piece in pieces:
                 for changes in piece.changes:
-                    _apply(transaction, changes, overlapping=piece.overlapping)
+                    _apply(transaction, changes)
                     counts[changes.table.id, "applied"] += len(changes)
             reached("sink.after_rows")
             book = replace(
@@ -161,12 +161,17 @@ class MemorySink:
             return {
                 "position": book.position,
                 "epoch": book.epoch,
+                "source": book.source,
                 "commit_time": book.commit_time,
                 "transactions": book.transactions,
                 "rows": book.rows,
                 "updated_at": book.updated_at,
                 "tables": {
-                    str(name): (book.counts[name, "copied"], book.counts[name, "applied"], copied.done)
+                    str(name): {
+                        "rows_copied": book.counts[name, "copied"],
+                        "changes_applied": book.counts[name, "applied"],
+                        "copy_done": copied.done,
+                    }
                     for name, copied in book.tables.items()
                 },
             }
@@ -249,7 +254,7 @@ class MemoryLoader:
         """Do nothing: a loader holds nothing open."""
 
 
-def _apply(transaction: Transaction, changes: Changes, *, overlapping: bool) -> None:
+def _apply(transaction: Transaction, changes: Changes) -> None:
     table = changes.table
     _target(transaction, table)
     if changes.truncated:
@@ -265,32 +270,17 @@ def _apply(transaction: Transaction, changes: Changes, *, overlapping: bool) -> 
         else:
             unsent = [table.columns[ordinal].name for ordinal, mask in changes.unchanged.items() if mask[i]]
             before = _key(table, old if operation != INSERT and old is not None else new)
-            _upsert(transaction, table, target, before, new, unsent, overlapping=overlapping)
+            _upsert(transaction, table, target, before, new, unsent)
 
 
 def _upsert(
-    transaction: Transaction,
-    table: Table,
-    target: TargetTable,
-    before: Row,
-    new: Named,
-    unsent: Sequence[str],
-    *,
-    overlapping: bool,
+    transaction: Transaction, table: Table, target: TargetTable, before: Row, new: Named, unsent: Sequence[str]
 ) -> None:
     """Write the row that is under the key `before`, under the key of `new`."""
-    kept, moves = target.rows.get(before), before != _key(table, new)
-    if unsent and overlapping and moves:
-        # The row may have been copied after it moved; what is under the old key may be another row.
-        raise DivergedError(
-            f"{table.id}: a row moved to another key without all its values while its copy was incomplete",
-            hint="copy this table again",
-        )
+    kept = target.rows.get(before)
     if unsent and kept is None:
-        if overlapping:
-            return
         raise DivergedError(f"{table.id}: the target lacks a row that was updated in part")
-    if moves:
+    if before != _key(table, new):
         transaction.put(target, before, None)
     row = {**dict.fromkeys(target.columns), **(kept or {}), **new, **{name: (kept or {})[name] for name in unsent}}
     transaction.put(target, _key(table, new), row)

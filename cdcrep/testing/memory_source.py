@@ -157,16 +157,13 @@ class MemorySource:
             return self.database.log[done]
 
     def _batches(self, transaction: Transaction, copied: Mapping[TableId, Copied]) -> Iterator[Batch]:
-        wanted, overlapping = [], False
+        wanted = []
         for change in transaction.changes:
             copy = copied.get(change.table.id)
             if change.table.id not in self.pipeline.tables:
                 continue
-            contained = copy is not None and transaction.number <= self._number(copy.position)
-            if contained and copy is not None and copy.exact:
-                continue
-            overlapping = overlapping or contained
-            wanted.append(change)
+            if copy is None or transaction.number > self._number(copy.position):
+                wanted.append(change)
         position = self.database.position_of(transaction.number)
         bound = self.pipeline.max_batch_rows
         for start in range(0, len(wanted), bound):
@@ -178,7 +175,6 @@ class MemorySource:
                 transactions=1 if ends else 0,
                 size=sum(_size(change) for change in piece),
                 commit_time=transaction.commit_time,
-                overlapping=overlapping,
             )
 
     def _continue_at(self, after: Position) -> int:

@@ -84,14 +84,11 @@ def columns_of(rows: Sequence[Row], names: Sequence[str]) -> pa.Table:
     return pa.table([pa.array([row[i] for row in rows], pa.string()) for i in range(len(names))], names=list(names))
 
 
-def make_batch(
-    position: str | None, *recorders: Recorder | Changes, overlapping: bool = False, transactions: int = 1
-) -> Batch:
+def make_batch(position: str | None, *recorders: Recorder | Changes, transactions: int = 1) -> Batch:
     changes = tuple(one if isinstance(one, Changes) else one.changes() for one in recorders)
     return Batch(
         None if position is None else Position(position),
         changes,
         transactions=transactions,
         commit_time=1_700_000_000.0,
-        overlapping=overlapping,
     )

@@ -36,7 +36,7 @@ def keyless(*columns: Column) -> Table:
 
 def text_rows(table: Table, rows: Sequence[Row]) -> pa.Table:
     """Make rows in text form."""
-    columns = list(zip(*rows, strict=True)) if rows else [[] for _ in table.columns]
+    columns: list[tuple[Any, ...]] = list(zip(*rows, strict=True)) if rows else [() for _ in table.columns]
     return pa.table([pa.array(c, pa.string()) for c in columns], names=[column.name for column in table.columns])
 
 

@@ -24,7 +24,7 @@ LOG = make_table("log", "n integer, note text")
 
 
 def make_sink(url: str, **settings: Any) -> PostgresSink:
-    pipeline = Pipeline("shop", Selection(("*",)), **settings)
+    pipeline = Pipeline("shop", Selection(("*",)), "acme://db/shop", **settings)
     return PostgresSink(pipeline, PostgresSink.Options.model_validate({"url": url}))
 
 
@@ -128,12 +128,13 @@ def test_the_views_show_position_and_copies(target_database: Database, sink: Pos
     sink.finish([ITEMS.id])
     sink.apply(make_batch("1", many(1, 3), Recorder(LOG).insert("1", None)))
 
-    checkpoint = target_database.execute("SELECT pipeline, position, epoch, transactions, rows FROM cdcrep.checkpoint")
-    copies = target_database.execute(
-        "SELECT table_name, exact, done, position, changes FROM cdcrep.backfill ORDER BY 1"
+    checkpoint = target_database.execute(
+        "SELECT pipeline, source, position, epoch, commit_time IS NULL, transactions, rows, updated_at <= now() "
+        "FROM cdcrep.checkpoint"
     )
-    assert checkpoint == [("shop", "1", 1, 1, 4)]
-    assert copies == [("items", True, True, "0", 3), ("log", True, False, "0", 1)]
+    copies = target_database.execute("SELECT table_name, done, position, changes FROM cdcrep.backfill ORDER BY 1")
+    assert checkpoint == [("shop", "acme://db/shop", "1", 1, False, 1, 4, True)]
+    assert copies == [("items", True, "0", 3), ("log", False, "0", 1)]
 
 
 def test_rows_that_were_deleted_by_hand_come_back_and_are_counted(

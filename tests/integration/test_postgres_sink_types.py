@@ -231,6 +231,44 @@ def test_tables_of_1600_columns_and_of_none_work(target_database: Database, sink
     assert target_database.execute("SELECT count(*) FROM empty") == [(3,)]
 
 
+@oldest_and_newest_target
+@pytest.mark.parametrize("unique", [False, True], ids=["in order", "rewritten"])
+def test_a_table_of_1600_columns_keeps_unsent_values_of_rows_that_move(
+    target_database: Database, sink: PostgresSink, unique: bool
+) -> None:
+    wide = make_table("wide", "id integer, a integer, big text" + "".join(f", c{i} integer" for i in range(1597)), "id")
+    follow(sink, wide)
+    if unique:
+        target_database.execute("CREATE UNIQUE INDEX ON wide (a)")
+    nothing = (None,) * 1597
+    rows, changes = Recorder(wide), Recorder(wide)
+    for i in range(100):
+        rows.insert(str(i), str(i), f"big {i}", *nothing)
+    sink.apply(make_batch("1", rows))
+
+    # In place; to a free key; a chain; a swap of unique values; and all of it with and without the large value.
+    for i in range(0, 40):
+        changes.update(str(i), str(i + 1000), None, *nothing, unchanged=[2] if i % 2 else [2, 5])
+    changes.update("50", "50", None, *nothing, unchanged=[2]).update(
+        "500", "50", None, *nothing, old=("50",), unchanged=[2]
+    )
+    for i in (62, 61, 60):
+        changes.update(str(i + 1) if i < 62 else "600", str(i), None, *nothing, old=(str(i),), unchanged=[2])
+    changes.update("70", "-1", None, *nothing, unchanged=[2])
+    changes.update("71", "70", "known", *nothing)
+    changes.update("70", "71", None, *nothing, unchanged=[2])
+    changes.delete("80").insert("200", "80", "new", *nothing)
+    sink.apply(make_batch("2", changes))
+
+    expected = {i: (i + 1000 if i < 40 else i, f"big {i}") for i in range(100) if i not in (50, 60, 61, 62, 80)}
+    expected |= {500: (50, "big 50"), 61: (60, "big 60"), 62: (61, "big 61"), 600: (62, "big 62")}
+    expected |= {70: (71, "big 70"), 71: (70, "known"), 200: (80, "new")}
+    stored_rows = target_database.execute("SELECT id, a, big FROM wide")
+    assert {id_: tuple(values) for id_, *values in stored_rows} == expected
+    with pytest.raises(DivergedError, match="missing"):
+        sink.apply(make_batch("3", Recorder(wide).update("9999", "1", None, *nothing, unchanged=[2])))
+
+
 def test_a_value_of_50_megabytes_arrives(target_database: Database, sink: PostgresSink) -> None:
     table = make_table("large", "id integer, big text", "id")
     follow(sink, table)

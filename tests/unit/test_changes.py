@@ -28,7 +28,7 @@ def test_a_merged_batch_stands_where_the_last_one_stood() -> None:
     merged = merge(
         [
             replace(batch(1, inserted(ITEMS, "1", None, None)), size=10, skipped=2),
-            replace(batch(2, inserted(OTHER, "1", None, None), overlapping=True), size=5, skipped=1),
+            replace(batch(2, inserted(OTHER, "1", None, None)), size=5, skipped=1),
             Batch(position(3), transactions=0),
         ]
     )
@@ -36,7 +36,6 @@ def test_a_merged_batch_stands_where_the_last_one_stood() -> None:
     assert merged.position == position(3)
     assert (merged.transactions, merged.size, merged.skipped, merged.rows) == (2, 15, 3, 2)
     assert merged.commit_time == 1_700_000_002.0
-    assert merged.overlapping
 
 
 def test_merged_heartbeats_have_no_commit_time() -> None:

@@ -196,7 +196,7 @@ def test_status_and_query_ask_the_running_process(start: Start, call: Call) -> N
     assert status.returncode == 0
     assert (found["state"], found["pid"]) == ("streaming", child.pid)
     assert found["lag"] == {"bytes": 0, "seconds": 0.0}
-    assert found["tables"] == {"public.orders": {"rows_copied": ROWS, "changes_applied": 0, "copied": True}}
+    assert found["tables"] == {"public.orders": {"rows_copied": ROWS, "changes_applied": 0, "copy_done": True}}
     assert rows.stdout.splitlines()[:2] == [b"id,note", b"0,copied"]
     assert len(rows.stdout.splitlines()) == ROWS + 1
     assert rows.stderr.startswith(b"as of position ")

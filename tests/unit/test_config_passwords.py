@@ -125,6 +125,7 @@ def test_a_password_file_is_found_beside_the_configuration(tmp_path: Path, passw
     encoded = quote("canary p@ss/4711", safe="")
     assert config.source_options.url == f"memory://cdc:{encoded}@db:1/shop"  # type: ignore[attr-defined]  # its own
     assert config.source_url == "memory://cdc:***@db:1/shop"
+    assert config.pipeline.source == "memory://db:1/shop"
     assert redact("the server said canary p@ss/4711 twice") == "the server said *** twice"
 
 

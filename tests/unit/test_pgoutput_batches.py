@@ -72,7 +72,6 @@ def test_whole_transactions_that_arrived_together_are_one_batch_at_the_last_ones
     assert consumed == 9
     assert (lsns([batch]), ids([batch]), batch.transactions) == ([25], [["1", "2", "3"]], 2)
     assert batch.commit_time == 1.5e9
-    assert not batch.overlapping
 
 
 @pytest.mark.parametrize("bite", [1, 2, 3, 5])
@@ -138,7 +137,7 @@ def test_an_unfinished_transaction_is_held_without_a_batch() -> None:
     assert batch.transactions == 1
 
 
-def test_an_exact_copy_is_not_changed_by_what_it_shows() -> None:
+def test_a_copy_is_not_changed_by_what_it_shows() -> None:
     taker = assembler(copied={TABLE: Copied(format_position(7, 1, 25))})
 
     batches = feed(taker, [*transaction(10, 1), *transaction(20, 2), *transaction(30, 3)], 100)
@@ -147,21 +146,12 @@ def test_an_exact_copy_is_not_changed_by_what_it_shows() -> None:
     assert lsns(batches) == [35]
 
 
-def test_an_exact_copy_skips_pieces_too() -> None:
+def test_a_copy_skips_pieces_too() -> None:
     taker = assembler(bounds=Bounds(2, 1 << 20, 50), copied={TABLE: Copied(format_position(7, 1, 15))})
 
     batches = feed(taker, [*transaction(10, *range(9)), *transaction(20, 10)], 1)
 
     assert ids(batches) == [["10"]]
-
-
-def test_an_inexact_copy_makes_batches_overlapping_up_to_its_position() -> None:
-    taker = assembler(copied={TABLE: Copied(format_position(7, 1, 15), exact=False)})
-
-    first = feed(taker, transaction(10, 1), 100)
-    second = feed(taker, transaction(20, 2), 100)
-
-    assert [batch.overlapping for batch in [*first, *second]] == [True, False]
 
 
 def test_an_empty_transaction_is_reached_without_a_batch() -> None:

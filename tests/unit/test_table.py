@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from cdcrep.table import Table, TableId
-from cdcrep.testing.contract_data import table
+from cdcrep.testing.contract_data import INT, table
 
 
 def test_key_positions_are_the_ordinals_of_the_key_columns() -> None:
@@ -33,6 +33,18 @@ def test_shapes_compare_by_what_they_say() -> None:
     assert table("items") == table("items")
     assert hash(table("items")) == hash(table("items"))
     assert table("items") != Table("shop", "items", table("items").columns, (), "postgresql")
+
+
+def test_whether_columns_may_be_null_does_not_make_another_shape() -> None:
+    items = table("items")
+    loose = replace(items, columns=tuple(replace(column, nullable=True) for column in items.columns))
+
+    assert items != loose
+    assert items.same_shape(loose)
+    assert not items.same_shape(replace(loose, key=()))
+    assert not items.same_shape(replace(loose, name="others"))
+    assert not items.same_shape(replace(loose, columns=loose.columns[:2]))
+    assert not items.same_shape(replace(loose, columns=(*loose.columns[:2], replace(loose.columns[2], type=INT))))
 
 
 def test_names_are_written_with_a_dot_and_sort() -> None:

@@ -229,7 +229,7 @@ class DuckDBSink:
         self._stop_if_cancelled()
         connection, table = transaction.connection, changes.table
         target = transaction.targets.get(table.id) or self._targets.get(table.id)
-        if target is None or target.table != table:
+        if target is None or not (target.table is table or target.table.same_shape(table)):
             target = shape.fit(connection, transaction.book, table, self._options.as_text)
             transaction.targets[table.id] = target
         try:

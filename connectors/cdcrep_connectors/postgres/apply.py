@@ -53,13 +53,13 @@ class Applier:
         """Apply a batch as `Sink.apply` promises; raises the driver's exceptions."""
         reached("sink.before_rows")
         waves = list(_waves(batch.changes))
-        whole = batch.position is not None and not self._in_transaction and not batch.overlapping
+        whole = batch.position is not None and not self._in_transaction
         if whole and len(waves) <= 1 and self._apply_directly(batch, waves[0] if waves else []):
             return
         if not self._in_transaction:
             self._begin()
         for wave in waves:
-            self._apply_wave(wave, overlapping=batch.overlapping)
+            self._apply_wave(wave)
         reached("sink.after_rows")
         if batch.position is not None:
             self._commit(batch)
@@ -100,7 +100,7 @@ class Applier:
         for stage in self._stages.values():
             stage.filled.clear()
 
-    def _apply_wave(self, wave: list[Changes], *, overlapping: bool) -> None:
+    def _apply_wave(self, wave: list[Changes]) -> None:
         for changes in wave:
             if self._known(changes.table) is None:
                 self._targets[changes.table.id] = self._learn(changes.table)
@@ -110,19 +110,18 @@ class Applier:
         for target, net in reversed(work):
             stage = self._stage(target)
             if isinstance(net, Net):
-                missing[target.table.id] += delete_keys(self._session, stage, net, overlapping=overlapping)
+                missing[target.table.id] += delete_keys(self._session, stage, net)
             else:
-                missing[target.table.id] += remove_rows(self._session, stage, net, overlapping=overlapping)
+                remove_rows(self._session, stage, net)
         for target, net in work:
             stage = self._stage(target)
             if isinstance(net, Net):
-                missing[target.table.id] += write_rows(self._session, stage, net, overlapping=overlapping)
+                missing[target.table.id] += write_rows(self._session, stage, net)
             else:
                 add_rows(self._session, stage, net)
         for changes in wave:
             table = changes.table.id
-            absent = 0 if overlapping else max(0, missing[table])
-            if absent:
+            if absent := missing[table]:
                 log.warning("rows to change were missing in the target", table=str(table), rows=absent)
             applied, before = self._counts.get(table, (0, 0))
             self._counts[table] = applied + len(changes), before + absent
@@ -139,7 +138,7 @@ class Applier:
     def _known(self, table: Table) -> TargetTable | None:
         """Return what is known of a table whose shape has not changed since."""
         target = self._targets.get(table.id)
-        if target is not None and (target.table is table or target.table == table):
+        if target is not None and (target.table is table or target.table == table or target.table.same_shape(table)):
             return target
         return None
 

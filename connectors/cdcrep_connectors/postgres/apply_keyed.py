@@ -3,11 +3,6 @@
 The order within a table is: delete keys, move keys, update rows in place, insert rows. Where that order collides with
 a unique index although the final state is right (keys or unique values that swap), `_rewrite` takes all affected rows
 out and puts their final images in.
-
-Overlapping changes meet a target that holds, beside what the changes before have left, rows of a later moment. What
-stands under a key that a row moved away from may be another row, so moves are not followed: the old key is deleted, the
-new one written. That takes every value of the row to be known, or the row to be there: under a key that was not in use
-before these changes only the later moment can have put a row, whose unsent values the later changes account for.
 """
 
 from __future__ import annotations
@@ -25,7 +20,7 @@ from cdcrep_connectors.postgres.target_tables import TargetTable
 from cdcrep_connectors.relational.names import listed, quote
 
 
-def delete_keys(session: Session, stage: Stage, net: Net, *, overlapping: bool) -> int:
+def delete_keys(session: Session, stage: Stage, net: Net) -> int:
     """Delete the keys that are gone, except those whose rows move on to other keys; return how many were missing."""
     target, rows = stage.target, net.deletes.num_rows
     if not rows:
@@ -33,21 +28,19 @@ def delete_keys(session: Session, stage: Stage, net: Net, *, overlapping: bool) 
     stage.create(session)
     columns = {f"c{i}": net.deletes.column(k) for k, i in enumerate(target.table.key_positions)}
     stage.fill(session, stage.keys, columns, rows)
-    if net.moved is None or overlapping:
-        deleted: int = _count(session, f"DELETE FROM {target.name} t USING {stage.keys} s WHERE {on_key(target)}")
+    delete = f"DELETE FROM {target.name} t USING {stage.keys} s WHERE {on_key(target)}"
+    if net.moved is None:
+        deleted: int = _count(session, delete)
         return int(rows) - deleted
-    match = _match(net, net.moved)
-    columns = {f"m{k}": match.column(k) for k in range(match.num_columns)}
-    stage.fill(session, stage.rows, columns, match.num_rows)
-    _count(
-        session,
-        f"DELETE FROM {target.name} t USING {stage.keys} s WHERE {on_key(target)} "
-        f"AND NOT EXISTS (SELECT FROM {stage.rows} s WHERE {_on_match(target)})",
-    )
+    moving, match = net.rows.filter(pa.array(net.moved)), _match(net, net.moved)
+    columns = {f"c{i}": moving.column(i) for i in target.table.key_positions}
+    columns |= {f"m{k}": match.column(k) for k in range(match.num_columns)}
+    stage.fill_rows(session, columns, match.num_rows)
+    _count(session, f"{delete} AND NOT EXISTS (SELECT FROM {stage.images} s WHERE {_on_match(target)})")
     return 0
 
 
-def write_rows(session: Session, stage: Stage, net: Net, *, overlapping: bool) -> int:
+def write_rows(session: Session, stage: Stage, net: Net) -> int:
     """Write the final images; return how many rows that should have been in the target were missing.
 
     Raises:
@@ -55,55 +48,41 @@ def write_rows(session: Session, stage: Stage, net: Net, *, overlapping: bool) -
     """
     if not net.rows.num_rows:
         return 0
-    if overlapping or not net.fresh.all() or net.moved is not None:
+    if not net.fresh.all() or net.moved is not None:
         stage.create(session)
     if net.moved is None and not net.fresh.any() and not stage.target.conflicts_elsewhere:
-        return _update(session, stage, net, np.ones(net.rows.num_rows, np.bool_), overlapping=overlapping)
+        return _update(session, stage, net, ~net.fresh)
     try:
         with session.savepoint():
-            return _write_in_order(session, stage, net, overlapping=overlapping)
+            return _write_in_order(session, stage, net)
     except CONFLICTS:
         stage.create(session)
-        return _write_again(session, stage, net, overlapping=overlapping)
+        return _write_again(session, stage, net)
 
 
-def _write_in_order(session: Session, stage: Stage, net: Net, *, overlapping: bool) -> int:
+def _write_in_order(session: Session, stage: Stage, net: Net) -> int:
     moved = np.zeros(net.rows.num_rows, np.bool_) if net.moved is None else net.moved
-    if overlapping:
-        partial = moved & _partial(net)
-        if (partial & ~net.fresh).any():
-            raise _incomplete(stage.target, int((partial & ~net.fresh).sum()))
-        for which, lenient in ((partial, False), (~partial, True)):
-            if which.any():
-                _update(session, stage, net, which, overlapping=lenient)
-        return 0
     new = net.fresh & ~moved
     missing = _move(session, stage, net) if moved.any() else 0
     in_place = ~(moved | new)
     if in_place.any():
-        missing += _update(session, stage, net, in_place, overlapping=False)
+        missing += _update(session, stage, net, in_place)
     if new.any():
         _insert(session, stage.target, net.rows if new.all() else net.rows.filter(pa.array(new)))
     return missing
 
 
-def _write_again(session: Session, stage: Stage, net: Net, *, overlapping: bool) -> int:
+def _write_again(session: Session, stage: Stage, net: Net) -> int:
     """Write images after they collided: new rows that exist already become updates, all else is rewritten."""
     if net.moved is None and net.fresh.any():
         try:
             with session.savepoint():
-                missing = _update(session, stage, net, ~net.fresh, overlapping=overlapping) if (~net.fresh).any() else 0
-                _update(session, stage, net, net.fresh, overlapping=True)
+                missing = _update(session, stage, net, ~net.fresh) if (~net.fresh).any() else 0
+                _update(session, stage, net, net.fresh)
                 return missing
         except CONFLICTS:
             pass
-    return _rewrite(session, stage, net, overlapping=overlapping)
-
-
-def _partial(net: Net) -> Mask:
-    """Tell which rows have cells that the source did not send."""
-    partial: Mask = np.logical_or.reduce([*net.unknown.values(), np.zeros(net.rows.num_rows, np.bool_)])
-    return partial
+    return _rewrite(session, stage, net)
 
 
 def _insert(session: Session, target: TargetTable, rows: pa.Table) -> None:
@@ -114,23 +93,20 @@ def _insert(session: Session, target: TargetTable, rows: pa.Table) -> None:
     )
 
 
-def _update(session: Session, stage: Stage, net: Net, which: Mask, *, overlapping: bool) -> int:
+def _update(session: Session, stage: Stage, net: Net, which: Mask) -> int:
     """Update rows under their own keys and insert those that are not there; return how many were not."""
     target, rows = stage.target, net.rows if which.all() else net.rows.filter(pa.array(which))
     unknown = Unknown.of({i: mask[which] for i, mask in net.unknown.items()}, rows.num_rows)
-    stage.fill(session, stage.rows, staged_columns(target, rows, unknown), rows.num_rows)
+    stage.fill_rows(session, staged_columns(target, rows, unknown), rows.num_rows)
     updated = _update_from_stage(session, stage, unknown, on_key(target), with_key=False)
-    if updated == rows.num_rows:
-        return 0
-    return _insert_missing(session, stage, unknown, rows.num_rows - updated, overlapping=overlapping)
+    return _insert_missing(session, stage, unknown, rows.num_rows - updated)
 
 
 def upsert_staged(session: Session, stage: Stage, rows: int) -> None:
     """Update or insert the fully known rows that the stage holds, `rows` in number."""
     unknown = Unknown.of({}, rows)
     updated = _update_from_stage(session, stage, unknown, on_key(stage.target), with_key=False)
-    if updated < rows:
-        _insert_missing(session, stage, unknown, rows - updated, overlapping=True)
+    _insert_missing(session, stage, unknown, rows - updated)
 
 
 def _update_from_stage(session: Session, stage: Stage, unknown: Unknown, condition: str, *, with_key: bool) -> int:
@@ -140,22 +116,24 @@ def _update_from_stage(session: Session, stage: Stage, unknown: Unknown, conditi
     # A table of key columns only: its rows are found, and stay as they are.
     ordinals = ordinals or [i for i in key if i in target.written]
     changes = ", ".join(f"{target.column(i)} = {unknown.value(i, f't.{target.column(i)}')}" for i in ordinals)
-    return _count(session, f"UPDATE {target.name} t SET {changes} FROM {stage.rows} s WHERE {condition}")
+    return _count(session, f"UPDATE {target.name} t SET {changes} FROM {stage.images} s WHERE {condition}")
 
 
-def _insert_missing(session: Session, stage: Stage, unknown: Unknown, absent: int, *, overlapping: bool) -> int:
-    """Insert staged rows that the target lacks and of which all values are known; `absent` of them are expected."""
+def _insert_missing(session: Session, stage: Stage, unknown: Unknown, absent: int) -> int:
+    """Insert the staged rows that the target lacks, `absent` in number; return how many those are."""
     target = stage.target
+    if not absent:
+        return 0
     complete = "s.u = 0 AND " if unknown.columns else ""
     inserted = _count(
         session,
         f"INSERT INTO {target.name} ({', '.join(map(target.column, target.written))}) OVERRIDING SYSTEM VALUE "
-        f"SELECT {', '.join(_staged(target, unknown))} FROM {stage.rows} s "
+        f"SELECT {', '.join(_staged(target, unknown))} FROM {stage.images} s "
         f"WHERE {complete}NOT EXISTS (SELECT FROM {target.name} t WHERE {on_key(target)})",
     )
-    if inserted < absent and not overlapping:
+    if inserted < absent:
         raise _incomplete(target, absent - inserted)
-    return 0 if overlapping else inserted
+    return absent
 
 
 def _staged(target: TargetTable, unknown: Unknown) -> list[str]:
@@ -177,19 +155,17 @@ def _move(session: Session, stage: Stage, net: Net) -> int:
     target, rows = stage.target, net.rows.filter(pa.array(net.moved))
     unknown = Unknown.of({i: mask[net.moved] for i, mask in net.unknown.items()}, rows.num_rows)
     columns = staged_columns(target, rows, unknown, _match(net, net.moved))
-    stage.fill(session, stage.rows, columns, rows.num_rows)
+    stage.fill_rows(session, columns, rows.num_rows)
     # Rows under the new keys that do not move on themselves were deleted before their keys were taken.
     session.execute(
-        f"DELETE FROM {target.name} t USING {stage.rows} s WHERE {on_key(target)} "
-        f"AND NOT EXISTS (SELECT FROM {stage.rows} s WHERE {_on_match(target)})"
+        f"DELETE FROM {target.name} t USING {stage.images} s WHERE {on_key(target)} "
+        f"AND NOT EXISTS (SELECT FROM {stage.images} s WHERE {_on_match(target)})"
     )
     moved = _update_from_stage(session, stage, unknown, _on_match(target), with_key=True)
-    if moved == rows.num_rows:
-        return 0
-    return _insert_missing(session, stage, unknown, rows.num_rows - moved, overlapping=False)
+    return _insert_missing(session, stage, unknown, rows.num_rows - moved)
 
 
-def _rewrite(session: Session, stage: Stage, net: Net, *, overlapping: bool) -> int:
+def _rewrite(session: Session, stage: Stage, net: Net) -> int:
     """Take every affected row out of the target and put its final image in: works in any order of keys and values."""
     target = stage.target
     if target.deletes_cascade and not session.replica:
@@ -198,23 +174,19 @@ def _rewrite(session: Session, stage: Stage, net: Net, *, overlapping: bool) -> 
             "keys of the target would carry that over to other tables",
             hint="let cdcrep's role switch them off: GRANT SET ON PARAMETER session_replication_role TO the role",
         )
-    if overlapping and net.moved is not None and (net.moved & _partial(net)).any():
-        raise _incomplete(target, int((net.moved & _partial(net)).sum()))
-    rows, unknown = net.rows, Unknown.of(net.unknown, net.rows.num_rows)
-    match = _before(net, overlapping=overlapping)
-    stage.fill(session, stage.rows, staged_columns(target, rows, unknown, match), rows.num_rows)
+    rows, unknown, match = net.rows, Unknown.of(net.unknown, net.rows.num_rows), _before(net)
+    stage.fill_rows(session, staged_columns(target, rows, unknown, match), rows.num_rows)
     images = f"pg_temp.cdcrep_images_{stage.number}"
     found = _take_images(session, stage, unknown, images)
     for condition in (on_key(target), _on_match(target)):
-        session.execute(f"DELETE FROM {target.name} t USING {stage.rows} s WHERE {condition}")
+        session.execute(f"DELETE FROM {target.name} t USING {stage.images} s WHERE {condition}")
     names = [target.table.columns[i].name for i in target.written] + target.own
     session.execute(
         f"INSERT INTO {target.name} ({listed(names)}) OVERRIDING SYSTEM VALUE "
         f"SELECT {', '.join(f'i.{_image(i)}' for i in range(len(names)))} FROM {images} i"
     )
     session.execute(f"DROP TABLE {images}")
-    absent = _insert_missing(session, stage, unknown, rows.num_rows - found, overlapping=overlapping)
-    return 0 if overlapping else absent - match.column(0).null_count
+    return _insert_missing(session, stage, unknown, rows.num_rows - found) - int(match.column(0).null_count)
 
 
 def _take_images(session: Session, stage: Stage, unknown: Unknown, images: str) -> int:
@@ -226,7 +198,7 @@ def _take_images(session: Session, stage: Stage, unknown: Unknown, images: str) 
     return _count(
         session,
         f"CREATE TEMPORARY TABLE {images} ON COMMIT DROP AS "
-        f"SELECT {columns} FROM {stage.rows} s JOIN {target.name} t ON {_on_match(target)}",
+        f"SELECT {columns} FROM {stage.images} s JOIN {target.name} t ON {_on_match(target)}",
     )
 
 
@@ -239,13 +211,11 @@ def _match(net: Net, which: Mask) -> pa.Table:
     return net.match.filter(pa.array(which))
 
 
-def _before(net: Net, *, overlapping: bool) -> pa.Table:
+def _before(net: Net) -> pa.Table:
     """Return the keys under which the rows stood before; null for rows that did not exist."""
-    key = net.rows.select(list(net.table.key_positions))
-    if overlapping:
-        return key
     if net.match is not None:
         return net.match
+    key = net.rows.select(list(net.table.key_positions))
     before = [pc.if_else(pa.array(net.fresh), pa.scalar(None, column.type), column) for column in key.columns]
     return pa.table(before, names=key.column_names)
 

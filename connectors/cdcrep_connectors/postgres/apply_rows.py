@@ -26,8 +26,8 @@ def add_rows(session: Session, stage: Stage, net: NetRows) -> None:
     )
 
 
-def remove_rows(session: Session, stage: Stage, net: NetRows, *, overlapping: bool) -> int:
-    """Delete as many copies of each row as are to go, in one scan; return how many were missing.
+def remove_rows(session: Session, stage: Stage, net: NetRows) -> None:
+    """Delete as many copies of each row as are to go, in one scan.
 
     Rows are compared by their text form, in which NULL, NaN, -0.0 and types without equality are no special cases.
 
@@ -36,15 +36,14 @@ def remove_rows(session: Session, stage: Stage, net: NetRows, *, overlapping: bo
     """
     wanted = int(net.counts.sum())
     if not wanted:
-        return 0
+        return
     removed = _remove_staged(session, stage, net) if stage.target.written else _remove_any(session, stage, wanted)
-    if removed < wanted and not overlapping:
+    if removed < wanted:
         raise DivergedError(
             f"{stage.target.table.id}: {wanted - removed} of {wanted} row(s) to delete are missing in the target",
             hint=f"somebody else changed rows in the target; copy the table again: "
             f"cdcrep backfill --table {stage.target.table.id}",
         )
-    return 0
 
 
 def _remove_staged(session: Session, stage: Stage, net: NetRows) -> int:

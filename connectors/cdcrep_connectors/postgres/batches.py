@@ -82,9 +82,8 @@ class BatchAssembler:
         self._last_end = 0
         self._bounds = bounds
         self._write_position = write_position
-        copies = {table: (parse_position(copy.position).lsn, copy.exact) for table, copy in copied.items()}
-        self._settled = {table: lsn for table, (lsn, exact) in copies.items() if exact and lsn > after}
-        self._overlapping_until = max((lsn for lsn, exact in copies.values() if not exact), default=0)
+        copies = {table: parse_position(copy.position).lsn for table, copy in copied.items()}
+        self._settled = {table: lsn for table, lsn in copies.items() if lsn > after}
         self._open: int | None = None
         self._held: list[Batch] = []
         self._in_pieces = False
@@ -219,8 +218,7 @@ class BatchAssembler:
         settled = {table: lsn for table, lsn in self._settled.items() if lsn > first_final_lsn}
         changes = self._decoder.decode(replace(messages, final_lsn=lsns), settled)
         size = int(messages.end[-1] - messages.start[0])
-        overlapping = first_final_lsn < self._overlapping_until
-        return Batch(None, changes, 0, size, None, overlapping)
+        return Batch(None, changes, size=size)
 
     def _positioned(self, batch: Batch, found: _Transactions, last: int) -> Batch:
         position = self._write_position(int(found.end_lsn[last]))

@@ -26,6 +26,7 @@ DEFINITIONS: Final = (
     # Half of every page stays free for new versions of the row, which then need no index entry and no vacuum.
     """CREATE TABLE cdcrep.checkpoints (
         pipeline text PRIMARY KEY,
+        source text NOT NULL,
         position text,
         epoch bigint NOT NULL,
         commit_time timestamptz,
@@ -40,7 +41,6 @@ DEFINITIONS: Final = (
         columns text[] NOT NULL DEFAULT '{}',
         key text[] NOT NULL DEFAULT '{}',
         copy_position text,
-        copy_exact boolean NOT NULL DEFAULT true,
         copy_done boolean NOT NULL DEFAULT false,
         copy_snapshot text NOT NULL DEFAULT '',
         changes bigint NOT NULL DEFAULT 0,
@@ -58,11 +58,12 @@ DEFINITIONS: Final = (
         PRIMARY KEY (pipeline, table_schema, table_name, chunk)
     )""",
     """CREATE VIEW cdcrep.checkpoint AS
-        SELECT pipeline, position, epoch, commit_time, transactions, rows, updated_at FROM cdcrep.checkpoints""",
+        SELECT pipeline, source, position, epoch, commit_time, transactions, rows, updated_at
+        FROM cdcrep.checkpoints""",
     """CREATE VIEW cdcrep.backfill AS
         SELECT t.pipeline, t.table_schema, t.table_name, count(c.chunk) AS chunks,
             coalesce(sum(c.rows), 0)::bigint AS rows, coalesce(sum(c.bytes), 0)::bigint AS bytes,
-            t.copy_exact AS exact, t.copy_done AS done, t.copy_position AS position,
+            t.copy_done AS done, t.copy_position AS position,
             t.changes, t.missing, max(c.loaded_at) AS updated_at
         FROM cdcrep.tables t LEFT JOIN cdcrep.chunks c USING (pipeline, table_schema, table_name)
         WHERE t.copy_position IS NOT NULL
@@ -151,12 +152,13 @@ def installed(session: Session) -> bool:
     return True
 
 
-def take(session: Session, pipeline: str) -> Fence:
+def take(session: Session, pipeline: str, source: str) -> Fence:
     """Take the pipeline's row by raising its epoch; waits for an older session that is just committing."""
     epoch, position = session.fetch(
-        "INSERT INTO cdcrep.checkpoints AS c (pipeline, epoch) VALUES ($1, 1) "
-        "ON CONFLICT (pipeline) DO UPDATE SET epoch = c.epoch + 1 RETURNING epoch, position",
+        "INSERT INTO cdcrep.checkpoints AS c (pipeline, source, epoch) VALUES ($1, $2, 1) "
+        "ON CONFLICT (pipeline) DO UPDATE SET source = $2, epoch = c.epoch + 1 RETURNING epoch, position",
         pipeline,
+        source,
     )[0]
     return Fence(pipeline, epoch, position)
 
@@ -169,15 +171,13 @@ def read(session: Session, fence: Fence) -> Checkpoint:
     ):
         chunks.setdefault(TableId(schema, name), set()).add(chunk)
     copies = session.fetch(
-        "SELECT table_schema, table_name, copy_position, copy_exact, copy_done, copy_snapshot "
+        "SELECT table_schema, table_name, copy_position, copy_done, copy_snapshot "
         "FROM cdcrep.tables WHERE pipeline = $1 AND copy_position IS NOT NULL ORDER BY 1, 2",
         fence.pipeline,
     )
     tables = {
-        (table := TableId(schema, name)): Copied(
-            Position(position), exact, done, snapshot, frozenset(chunks.get(table, ()))
-        )
-        for schema, name, position, exact, done, snapshot in copies
+        (table := TableId(schema, name)): Copied(Position(position), done, snapshot, frozenset(chunks.get(table, ())))
+        for schema, name, position, done, snapshot in copies
     }
     return Checkpoint(fence.position, fence.epoch, tables)
 
@@ -203,12 +203,11 @@ def register_copy(session: Session, pipeline: str, table: TableId, copied: Copie
         *place,
     )
     session.execute(
-        "INSERT INTO cdcrep.tables (pipeline, table_schema, table_name, copy_position, copy_exact, copy_done, "
-        "copy_snapshot) VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (pipeline, table_schema, table_name) DO UPDATE "
-        "SET copy_position = $4, copy_exact = $5, copy_done = $6, copy_snapshot = $7",
+        "INSERT INTO cdcrep.tables (pipeline, table_schema, table_name, copy_position, copy_done, copy_snapshot) "
+        "VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (pipeline, table_schema, table_name) DO UPDATE "
+        "SET copy_position = $4, copy_done = $5, copy_snapshot = $6",
         *place,
         copied.position,
-        copied.exact,
         copied.done,
         copied.snapshot,
     )

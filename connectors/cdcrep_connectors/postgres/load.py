@@ -51,8 +51,10 @@ class PostgresLoader:
     def load(self, chunk: Chunk, formats: Mapping[str, Stream]) -> tuple[int, int]:
         """Write a chunk's rows and its name in one transaction; return rows and bytes."""
         try:
+            # Before the transaction: a rollback would take the temporary tables with it.
+            stage = self._stage(chunk.table)
             with self._session.transaction():
-                rows, size = self._write(chunk, formats)
+                rows, size = self._write(stage, chunk, formats)
                 self._fence.hold(self._session)
                 checkpoint.remember_chunk(self._session, self._fence.pipeline, chunk.table.id, chunk.name, rows, size)
                 reached("load.before_commit")
@@ -63,9 +65,9 @@ class PostgresLoader:
 
     def prune(self, table: Table, keys: Mapping[str, Stream]) -> int:
         """Delete the rows whose key is not among `keys`, in one transaction; return how many."""
-        stage = self._stage(table)
-        keys_only = replace(stage.target, table=replace(table, columns=table.identity))
         try:
+            stage = self._stage(table)
+            keys_only = replace(stage.target, table=replace(table, columns=table.identity))
             with self._session.transaction():
                 stage.filled.clear()
                 self._copy(stage.keys, [f"c{i}" for i in table.key_positions], keys_only, keys)
@@ -80,8 +82,7 @@ class PostgresLoader:
             raise translate(error, f"completing the copy of {table.id}") from error
         return removed
 
-    def _write(self, chunk: Chunk, formats: Mapping[str, Stream]) -> tuple[int, int]:
-        stage = self._stage(chunk.table)
+    def _write(self, stage: Stage, chunk: Chunk, formats: Mapping[str, Stream]) -> tuple[int, int]:
         target = stage.target
         if not (chunk.table.key and (chunk.overlapping or self._upsert)):
             return self._copy(target.name, [target.column(i) for i in target.written], target, formats)

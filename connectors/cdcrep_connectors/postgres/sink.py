@@ -50,7 +50,7 @@ class PostgresSink:
             with _translated("opening the target"):
                 self._session = self._connect()
                 checkpoint.install(self._session)
-                self._fence = checkpoint.take(self._session, self._pipeline.name)
+                self._fence = checkpoint.take(self._session, self._pipeline.name, self._pipeline.source)
                 self._applier = Applier(self._session, self._fence)
                 return checkpoint.read(self._session, self._fence)
         except CdcrepError:

@@ -24,7 +24,8 @@ class Stage:
     """The temporary tables of one target table in one session.
 
     `rows` holds images: column `c7` is the source's column 7, `m0` the first column of the key that finds the row,
-    `u` a code that says which cells are unknown. `keys` holds keys only.
+    `u` a code that says which cells are unknown. `keys` holds keys only. The widest tables leave no room for `m…` and
+    `u`: those then stand in `beside`, under the row's own key.
     """
 
     target: TargetTable
@@ -32,6 +33,8 @@ class Stage:
     created: bool = False
     filled: set[str] = field(default_factory=set)
     """Temporary tables that hold rows in this transaction."""
+    split: bool = False
+    """A part of the images that were filled in last is in `beside`."""
 
     @property
     def rows(self) -> str:
@@ -44,8 +47,23 @@ class Stage:
         return f"pg_temp.cdcrep_keys_{self.number}"
 
     @property
-    def extended(self) -> bool:
-        """Whether `rows` has room for `m…` and `u`: the widest tables leave none."""
+    def beside(self) -> str:
+        """The table of what has no room in `rows`."""
+        return f"pg_temp.cdcrep_beside_{self.number}"
+
+    @property
+    def images(self) -> str:
+        """What stands in FROM before the alias of the images that were filled in last."""
+        if not self.split:
+            return self.rows
+        key = self.target.table.key_positions
+        same = " AND ".join(f"b.c{i} = r.c{i}" for i in key)
+        extra = ", ".join(f"b.{name}" for name in [*(f"m{k}" for k in range(len(key))), "u"])
+        return f"(SELECT r.*, {extra} FROM {self.rows} r JOIN {self.beside} b ON {same})"
+
+    @property
+    def has_room(self) -> bool:
+        """Whether `rows` has room for `m…` and `u`."""
         return len(self.target.table.columns) + len(self.target.table.key) < COLUMN_LIMIT
 
     def create(self, session: Session) -> None:
@@ -55,18 +73,21 @@ class Stage:
         self.created = True
         key = self.target.table.key_positions
         columns = [f"c{i} {self.target.plain_type(i)}" for i in range(len(self.target.table.columns))]
-        if self.extended:
-            columns += [f"m{k} {self.target.plain_type(i)}" for k, i in enumerate(key)] + ["u integer"]
-        self._create(session, self.rows, columns)
+        extra = [f"m{k} {self.target.plain_type(i)}" for k, i in enumerate(key)] + ["u integer"]
+        self._create(session, self.rows, columns + extra if self.has_room else columns)
         if key:
-            self._create(session, self.keys, [f"c{i} {self.target.plain_type(i)}" for i in key])
+            own = [f"c{i} {self.target.plain_type(i)}" for i in key]
+            self._create(session, self.keys, own)
+            if not self.has_room:
+                unique = f"PRIMARY KEY ({', '.join(f'c{i}' for i in key)})"
+                self._create(session, self.beside, [*own, *extra, unique])
 
     def _create(self, session: Session, name: str, columns: list[str]) -> None:
         session.execute(f"CREATE TEMPORARY TABLE {name} ({', '.join(columns)}) ON COMMIT DELETE ROWS")
 
     def drop(self, session: Session) -> None:
         """Drop the temporary tables."""
-        session.execute(f"DROP TABLE IF EXISTS {self.rows}, {self.keys}")
+        session.execute(f"DROP TABLE IF EXISTS {self.rows}, {self.keys}, {self.beside}")
 
     def fill(self, session: Session, name: str, columns: Mapping[str, pa.ChunkedArray], rows: int) -> None:
         """Replace what a temporary table holds."""
@@ -74,6 +95,16 @@ class Stage:
             session.execute(f"TRUNCATE {name}")
         self.filled.add(name)
         session.copy(f"COPY {name} ({', '.join(columns)}) FROM STDIN", list(columns.values()), rows)
+
+    def fill_rows(self, session: Session, columns: Mapping[str, pa.ChunkedArray], rows: int) -> None:
+        """Replace the images; the columns of the key are among them."""
+        apart = set() if self.has_room else {name for name in columns if not name.startswith("c")}
+        self.split = bool(apart)
+        if apart:
+            apart |= {f"c{i}" for i in self.target.table.key_positions}
+            self.fill(session, self.beside, {name: columns[name] for name in columns if name in apart}, rows)
+            columns = {name: values for name, values in columns.items() if name.startswith("c")}
+        self.fill(session, self.rows, columns, rows)
 
 
 @dataclass(frozen=True)

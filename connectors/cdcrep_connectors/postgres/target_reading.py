@@ -27,7 +27,7 @@ def read_status(session: Session, pipeline: str) -> Mapping[str, Any]:
     """Return what `Sink.status` promises; empty where the pipeline is unknown."""
     session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
     found = session.fetch(
-        "SELECT position, epoch, extract(epoch FROM commit_time)::float8, transactions, rows, "
+        "SELECT position, epoch, source, extract(epoch FROM commit_time)::float8, transactions, rows, "
         "extract(epoch FROM updated_at)::float8 FROM cdcrep.checkpoints WHERE pipeline = $1",
         pipeline,
     )
@@ -40,8 +40,11 @@ def read_status(session: Session, pipeline: str) -> Mapping[str, Any]:
     session.execute("COMMIT")
     if not found:
         return {}
-    names = ("position", "epoch", "commit_time", "transactions", "rows", "updated_at")
-    counts = {name: (rows, changes, done) for name, rows, changes, done in tables}
+    names = ("position", "epoch", "source", "commit_time", "transactions", "rows", "updated_at")
+    counts = {
+        name: {"rows_copied": rows, "changes_applied": changes, "copy_done": done}
+        for name, rows, changes, done in tables
+    }
     return {**dict(zip(names, found[0], strict=True)), "tables": counts}
 
 
