@@ -298,6 +298,8 @@ class Sink(Protocol):
 
         From then on every process that took the row earlier fails in its next `apply` or `load` (the fence). A new
         pipeline gets a row without a position. `Pipeline.source` is written down in the row, for people to read.
+        Copies of tables that the target does not have any more are forgotten, so that they are copied anew: dropping a
+        table in the target is how people ask for that.
         """
         ...
 

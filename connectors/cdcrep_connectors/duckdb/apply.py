@@ -19,6 +19,7 @@ from cdcrep_connectors.duckdb.rows import are_few, as_parameters, offered
 from cdcrep_connectors.duckdb.shape import Target, quote
 from cdcrep_connectors.duckdb.statements import changed, first_row
 from cdcrep_connectors.duckdb.types import EQUAL_BUT_DIFFERENT
+from cdcrep_connectors.relational.recovery import copy_again
 
 CARRIED = "temp.main.cdcrep_carried"
 
@@ -50,8 +51,7 @@ def apply_rows(connection: DuckDBPyConnection, target: Target, net: NetRows) -> 
             raise DivergedError(
                 f"{target.table.id}: {int(net.counts.sum()) - removed} rows that were deleted or changed at the source "
                 "are not in the target",
-                hint=f"find out what changed the target, then copy the table again: "
-                f"cdcrep backfill --table {target.table.id}",
+                hint=f"find out what changed the target; {copy_again(target.table.id)}",
             )
     if net.added.num_rows:
         insert(connection, target, net.added)
@@ -134,8 +134,7 @@ def _check_carried(connection: DuckDBPyConnection, target: Target, expected: int
     if counted[0] != expected:
         raise DivergedError(
             f"{target.table.id}: the target holds a key more than once",
-            hint=f"find out what changed the target, then copy the table again: "
-            f"cdcrep backfill --table {target.table.id}",
+            hint=f"find out what changed the target; {copy_again(target.table.id)}",
         )
     if counted[1]:
         raise _incomplete(target, counted[1])
@@ -145,7 +144,7 @@ def _incomplete(target: Target, rows: int) -> DivergedError:
     return DivergedError(
         f"{target.table.id}: {rows} rows were updated at the source that are not in the target, and the source did not "
         "send all their values (it leaves unchanged large values out)",
-        hint=f"copy the table again: cdcrep backfill --table {target.table.id}",
+        hint=copy_again(target.table.id),
     )
 
 

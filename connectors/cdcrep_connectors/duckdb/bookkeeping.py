@@ -29,7 +29,8 @@ CREATE TABLE IF NOT EXISTS {schema}.table_state (
 CREATE TABLE IF NOT EXISTS {schema}.chunk_state (
     pipeline VARCHAR, "schema" VARCHAR, name VARCHAR, chunk VARCHAR, "rows" BIGINT, bytes BIGINT);
 CREATE TABLE IF NOT EXISTS {schema}.shape_state (
-    pipeline VARCHAR, "schema" VARCHAR, name VARCHAR, columns VARCHAR[], key VARCHAR[]);
+    pipeline VARCHAR, "schema" VARCHAR, name VARCHAR, columns VARCHAR[], types VARCHAR[],
+    key VARCHAR[]);
 CREATE OR REPLACE VIEW {schema}.checkpoint AS
     SELECT pipeline, source, position, epoch, to_timestamp(commit_time) AS commit_time, transactions, "rows", updated_at
     FROM {schema}.pipeline_state;
@@ -183,14 +184,15 @@ class Bookkeeping:
         )
         return dict(json.loads(row[0])) if row else {}
 
-    def shape_of(self, connection: DuckDBPyConnection, table: TableId) -> tuple[list[str], list[str]] | None:
-        """Return the source's columns and key that the target table was made or grown for; None: not known."""
+    def shape_of(self, connection: DuckDBPyConnection, table: TableId) -> tuple[dict[str, str], list[str]] | None:
+        """Return the source's columns with types, and key, that the target was made or grown for; None: not known."""
         row = first_row(
             connection,
-            f'SELECT columns, key FROM {self.schema}.shape_state WHERE pipeline = $1 AND "schema" = $2 AND name = $3',
+            f"SELECT columns, types, key FROM {self.schema}.shape_state "
+            'WHERE pipeline = $1 AND "schema" = $2 AND name = $3',
             [self.pipeline, table.schema, table.name],
         )
-        return None if row is None else (list(row[0]), list(row[1]))
+        return None if row is None else (dict(zip(row[0], row[1], strict=True)), list(row[2]))
 
     def remember_shape(self, connection: DuckDBPyConnection, table: Table) -> None:
         """Remember for which source columns and key the target table was made or grown."""
@@ -203,8 +205,8 @@ class Bookkeeping:
         names = [column.name for column in table.columns]
         changed(
             connection,
-            f"INSERT INTO {self.schema}.shape_state VALUES ($1, $2, $3, $4, $5)",
-            [*key, names, list(table.key)],
+            f"INSERT INTO {self.schema}.shape_state VALUES ($1, $2, $3, $4, $5, $6)",
+            [*key, names, [column.type.native for column in table.columns], list(table.key)],
         )
 
     def release(self, connection: DuckDBPyConnection, tables: Sequence[TableId]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from duckdb import DuckDBPyConnection
@@ -12,6 +12,7 @@ from cdcrep.table import Column, Table, TableId
 from cdcrep_connectors.duckdb.bookkeeping import Bookkeeping
 from cdcrep_connectors.duckdb.statements import first_row
 from cdcrep_connectors.duckdb.types import column_type
+from cdcrep_connectors.relational.recovery import copy_again
 
 
 @dataclass(frozen=True)
@@ -81,28 +82,19 @@ def fit(connection: DuckDBPyConnection, book: Bookkeeping, table: Table, as_text
     existing = existing_columns(connection, table.id)
     if not existing:
         raise SetupError(
-            f"{table.id}: the target table does not exist", hint=f"copy it again: cdcrep backfill --table {table.id}"
+            f"{table.id}: the target table does not exist", hint="start again: a table that is gone is copied anew"
         )
     known = book.shape_of(connection, table.id)
-    names = [column.name for column in table.columns]
-    if gone := [name for name in (known[0] if known else ()) if name not in names]:
-        raise SetupError(
-            f"{table.id}: column {gone[0]!r} was dropped or renamed at the source",
-            hint=f"drop the table in the target and copy it again: cdcrep backfill --table {table.id}",
-        )
-    if known and known[1] != list(table.key):
-        raise SetupError(
-            f"{table.id}: rows are identified by ({', '.join(table.key)}) now, it was ({', '.join(known[1])})",
-            hint=f"drop the table in the target and copy it again: cdcrep backfill --table {table.id}",
-        )
+    if known is not None:
+        _check_change(table, *known)
     _check_types(table, existing, as_text)
     folded = {name.lower() for name in existing}
     for column in table.columns:
         if column.name.lower() not in folded:
             _add(connection, book.catalog, table, column, as_text)
-    if known is None or known[0] != names:
+    if known is None or list(known[0]) != [column.name for column in table.columns]:
         book.remember_shape(connection, table)
-    source = {name.lower() for name in names}
+    source = {column.name.lower() for column in table.columns}
     return Target(
         table,
         qualified(book.catalog, table.id),
@@ -123,6 +115,23 @@ def differences(table: Table, existing: dict[str, str], as_text: Sequence[str]) 
     return wrong
 
 
+def _check_change(table: Table, types: Mapping[str, str], key: Sequence[str]) -> None:
+    """Compare a source table with its shape as last remembered."""
+    now = {column.name: column.type.native for column in table.columns}
+    gone = [name for name in types if name not in now]
+    changed = [name for name in types if name in now and now[name] != types[name]]
+    what = ""
+    if gone:
+        what = f"column {gone[0]!r} was dropped or renamed at the source"
+    elif changed:
+        # Also where DuckDB holds both types alike: the source has rewritten its rows without sending them.
+        what = f"column {changed[0]!r} changed its type at the source from {types[changed[0]]} to {now[changed[0]]}"
+    elif list(key) != list(table.key):
+        what = f"rows are identified by ({', '.join(table.key)}) now, it was ({', '.join(key)})"
+    if what:
+        raise SetupError(f"{table.id}: {what}", hint=copy_again(table.id))
+
+
 def _check_types(table: Table, existing: dict[str, str], as_text: Sequence[str]) -> None:
     for what, hint in differences(table, existing, as_text):
         raise SetupError(what, hint=hint)
@@ -132,7 +141,8 @@ def _add(connection: DuckDBPyConnection, catalog: str, table: Table, column: Col
     declared = f"{quote(column.name)} {column_type(table, column, as_text)}"
     if not column.nullable:
         raise SetupError(
-            f"{table.id}: the source has a new column {column.name!r} that is not nullable: rows copied before lack it",
-            hint=f"drop the table in the target and copy it again: cdcrep backfill --table {table.id}",
+            f"{table.id}: the source has a new column {column.name!r} that is not nullable or has a default: rows "
+            "copied before lack its values",
+            hint=copy_again(table.id),
         )
     connection.execute(f"ALTER TABLE {qualified(catalog, table.id)} ADD COLUMN {declared}")

@@ -74,7 +74,10 @@ class DuckDBSink:
         with translated(f"opening {self._options.path}"), self._database.use() as connection:
             connection.begin()
             book = self._book_of(connection)
-            self._seen = book.take(connection, self._pipeline.source)
+            seen = book.take(connection, self._pipeline.source)
+            lost = [table for table in seen.tables if not shape.existing_columns(connection, table)]
+            book.release(connection, lost)
+            self._seen = replace(seen, tables={id_: copied for id_, copied in seen.tables.items() if id_ not in lost})
             self._applied = book.applied(connection)
             connection.commit()
             self._generation = self._database.generation

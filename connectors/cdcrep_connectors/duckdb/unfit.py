@@ -13,6 +13,7 @@ from cdcrep_connectors.duckdb.failures import VALUE_ERRORS
 from cdcrep_connectors.duckdb.rows import offered
 from cdcrep_connectors.duckdb.shape import Target
 from cdcrep_connectors.duckdb.statements import first_row
+from cdcrep_connectors.relational.recovery import copy_again
 
 
 def unfit(
@@ -41,6 +42,5 @@ def _error(target: Target, column: Column, type_: str, where: str) -> DataError:
     return DataError(
         f"{target.table.id}: column {column.name!r}: "
         f"a value of type {column.type.native} cannot be held as {type_}{where}",
-        hint=f'add as_text = ["{name}"] to [target], drop the table in the target and copy it again: '
-        f"cdcrep backfill --table {target.table.id}",
+        hint=f'add as_text = ["{name}"] to [target]; {copy_again(target.table.id)}',
     )

@@ -151,7 +151,7 @@ class Applier:
         if target is None:
             raise SetupError(
                 f"{table.id}: the table is missing in the target",
-                hint=f"copy the table again: cdcrep backfill --table {table.id}",
+                hint="start again: a table that is gone is copied anew",
             )
         target = grow(session, target)
         if table.key and not target.key_indexed:

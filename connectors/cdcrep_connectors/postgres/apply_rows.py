@@ -9,6 +9,7 @@ from cdcrep.errors import DivergedError
 from cdcrep.fold import NetRows
 from cdcrep_connectors.postgres.session import Session
 from cdcrep_connectors.postgres.stage import Stage
+from cdcrep_connectors.relational.recovery import copy_again
 
 
 def add_rows(session: Session, stage: Stage, net: NetRows) -> None:
@@ -41,8 +42,7 @@ def remove_rows(session: Session, stage: Stage, net: NetRows) -> None:
     if removed < wanted:
         raise DivergedError(
             f"{stage.target.table.id}: {wanted - removed} of {wanted} row(s) to delete are missing in the target",
-            hint=f"somebody else changed rows in the target; copy the table again: "
-            f"cdcrep backfill --table {stage.target.table.id}",
+            hint=f"find out what changed the target; {copy_again(stage.target.table.id)}",
         )
 
 

@@ -29,9 +29,16 @@ WHERE c.relkind IN ('r', 'p', 'f', 'm', 'v')
 ORDER BY n.nspname, c.relname
 """
 
+# A default counts as NOT NULL: with it a new column has values in rows for which no change is sent. They stay after the
+# default was dropped (atthasmissing).
 COLUMNS: Final = """
-SELECT attrelid, attname, atttypid, atttypmod, attnotnull, attgenerated::text
-FROM pg_attribute WHERE attrelid = ANY(%s) AND attnum > 0 AND NOT attisdropped ORDER BY attrelid, attnum
+SELECT attrelid, attname, atttypid, atttypmod,
+       attnotnull OR (attgenerated = '' AND (atthasdef OR atthasmissing OR (
+           attrelid IN (SELECT inhparent FROM pg_inherits) AND EXISTS (
+               SELECT FROM pg_partition_tree(attrelid) JOIN pg_attribute l ON l.attrelid = relid
+               WHERE l.attname = a.attname AND l.atthasmissing)))),
+       attgenerated::text
+FROM pg_attribute a WHERE attrelid = ANY(%s) AND attnum > 0 AND NOT attisdropped ORDER BY attrelid, attnum
 """
 
 # The conditions under which the server itself takes an index for a replica identity.
@@ -176,7 +183,7 @@ class Catalog:
             if oid not in self._types:
                 raise SetupError(
                     f"{id_}: the type of column {column.name!r} was dropped before its changes were replicated",
-                    hint="set the pipeline up anew: cdcrep teardown, then cdcrep run",
+                    hint="drop the table in the target, then start again: it is copied anew",
                 )
             type_ = column_type(oid, modifier, self._types, self._format)
             known = current.get(column.name)

@@ -87,6 +87,10 @@ COUNT: Final = """
 
 LOCK: Final = "SELECT 1 FROM cdcrep.checkpoints WHERE pipeline = $1 AND epoch = $2 FOR SHARE"
 
+LOST: Final = """
+    SELECT table_schema, table_name FROM cdcrep.tables
+    WHERE pipeline = $1 AND to_regclass(format('%I.%I', table_schema, table_name)) IS NULL"""
+
 PLACE: Final = "pipeline = $1 AND table_schema = $2 AND table_name = $3"
 
 
@@ -180,6 +184,15 @@ def read(session: Session, fence: Fence) -> Checkpoint:
         for schema, name, position, done, snapshot in copies
     }
     return Checkpoint(fence.position, fence.epoch, tables)
+
+
+def forget_lost(session: Session, fence: Fence) -> None:
+    """Forget the copies of tables that the target does not have any more."""
+    lost = [TableId(*row) for row in session.fetch(LOST, fence.pipeline)]
+    if lost:
+        with session.transaction():
+            fence.hold(session)
+            release(session, fence, lost)
 
 
 def move(session: Session, fence: Fence, batch: Batch, counts: Mapping[TableId, tuple[int, int]] | None = None) -> None:

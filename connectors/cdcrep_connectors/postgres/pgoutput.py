@@ -211,7 +211,9 @@ class Decoder:
         """Leave out messages of transactions that the table's copy contains already."""
         if not settled or not len(index):
             return index
-        lsn = settled.get(self._shape(oid).table.id)
+        # Not by its shape, whose types may be gone since.
+        relation = self._relations.get(oid)
+        lsn = settled.get(TableId(relation.schema, relation.name)) if relation else None
         if lsn is None:
             return index
         assert messages.final_lsn is not None

@@ -16,6 +16,7 @@ from cdcrep.table import TableId
 from cdcrep_connectors.postgres.connection import Connection, connect
 from cdcrep_connectors.postgres.failures import sqlstate, translate
 from cdcrep_connectors.postgres.lsn import parse_lsn
+from cdcrep_connectors.postgres.membership import COPY_ANEW
 from cdcrep_connectors.postgres.obstacles import Survey
 from cdcrep_connectors.postgres.options import SourceOptions
 from cdcrep_connectors.postgres.publication import (
@@ -77,8 +78,7 @@ def set_up_publication(found: Survey, connection: Connection, replicated: Collec
     if missed := sorted(set(missing).intersection(replicated)):
         raise DivergedError(
             f"publication {name!r} has lost {', '.join(map(str, missed))}: changes that were made since are missing",
-            hint="take the tables out of tables.include and run once, then put them back with "
-            'on_existing = "replace": they have to be copied anew',
+            hint=COPY_ANEW,
         )
     if not (found.options.create_publication and found.publication.owned):
         return []

@@ -52,6 +52,7 @@ class PostgresSink:
                 checkpoint.install(self._session)
                 self._fence = checkpoint.take(self._session, self._pipeline.name, self._pipeline.source)
                 self._applier = Applier(self._session, self._fence)
+                checkpoint.forget_lost(self._session, self._fence)
                 return checkpoint.read(self._session, self._fence)
         except CdcrepError:
             self.close()

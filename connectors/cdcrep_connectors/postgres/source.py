@@ -17,6 +17,7 @@ from cdcrep.table import Table, TableId
 from cdcrep_connectors.postgres.catalog import Catalog
 from cdcrep_connectors.postgres.connection import Connection, connect
 from cdcrep_connectors.postgres.lsn import format_position, parse_lsn, parse_position
+from cdcrep_connectors.postgres.membership import check_membership, watched
 from cdcrep_connectors.postgres.obstacles import Survey, obstacles, refuse_fatal, survey
 from cdcrep_connectors.postgres.options import SourceOptions
 from cdcrep_connectors.postgres.publication import publication_name, query_one, slot_name
@@ -102,7 +103,8 @@ class PostgresSource:
         self, after: Position, copied: Mapping[TableId, Copied], until: Position | None = None
     ) -> Iterator[Batch]:
         """Yield what was committed after `after`, in commit order (see `cdcrep.connector.Source.stream`)."""
-        return self._stream.stream(after, copied, until)
+        batches = self._stream.stream(after, copied, until)
+        return watched(batches, lambda: check_membership(self._open(), self._publication, copied))
 
     def confirm(self, durable: Position) -> None:
         """Allow the server to forget what is at or before `durable`; thread-safe, returns at once."""

@@ -14,6 +14,7 @@ from cdcrep_connectors.postgres import user_types
 from cdcrep_connectors.postgres.column_types import column_type
 from cdcrep_connectors.postgres.session import Session
 from cdcrep_connectors.relational.names import listed, qualify, quote
+from cdcrep_connectors.relational.recovery import copy_again
 
 FIND: Final = """
     SELECT c.oid, c.relkind FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -150,8 +151,9 @@ def grow(session: Session, target: TargetTable) -> TargetTable:
             continue
         if not column.nullable:
             raise SetupError(
-                f"{table.id}: column {column.name!r} is new and NOT NULL: rows copied earlier lack its value",
-                hint=f"copy the table again: cdcrep backfill --table {table.id}",
+                f"{table.id}: column {column.name!r} is new, and NOT NULL or with a default: rows copied earlier "
+                "lack its values",
+                hint=copy_again(table.id),
             )
         user_types.create_missing(session, [Table(table.schema, table.name, (column,), (), table.dialect)])
         type_ = column_type(column.type, table.dialect)
@@ -183,4 +185,4 @@ def check_change(table: Table, columns: Sequence[str], key: Sequence[str]) -> No
     elif before and tuple(key) != table.key:
         what = "its key changed at the source"
     if what:
-        raise SetupError(f"{table.id}: {what}", hint=f"copy the table again: cdcrep backfill --table {table.id}")
+        raise SetupError(f"{table.id}: {what}", hint=copy_again(table.id))
