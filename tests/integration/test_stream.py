@@ -136,6 +136,40 @@ def test_a_huge_transaction_comes_in_pieces_between_others(source_database: Data
     assert [batch.transactions for batch in batches] == [1, *[0] * len(pieces), 1, 1]
 
 
+def test_no_heartbeat_comes_between_the_pieces_of_a_transaction(source_database: Database) -> None:
+    followed = Followed(source_database.dsn, TABLE)
+    followed.execute("INSERT INTO t VALUES (-1)")
+    bounds = limited(max_batch_rows=500, heartbeat_seconds=2.0)
+    seen: list[Batch] = []
+
+    def consume(batches: Iterator[Batch]) -> None:
+        for batch in batches:
+            seen.append(batch)
+            if batch.position is None:
+                wait_until(lambda: time.monotonic() > began + bounds.heartbeat_seconds, 10)
+
+    def received() -> bool:
+        query = f"SELECT 1 FROM pg_stat_replication WHERE write_lsn >= '{other}'"
+        return bool(followed.execute(query))
+
+    with closing(followed.stream(bounds, options="-c wal_sender_timeout=300ms")) as stream:
+        consumer = threading.Thread(target=consume, args=[stream.stream(followed.start, {})])
+        consumer.start()
+        wait_until(lambda: seen, 10)
+        began = time.monotonic()
+        # The log goes on, so that a heartbeat will be due, and before that a transaction begins.
+        other = followed.execute("SELECT pg_logical_emit_message(true, 'other', '')::text")[0][0]
+        wait_until(received, 10)
+        followed.execute("INSERT INTO t SELECT n, repeat('x', 200) FROM generate_series(1, 40000) n")
+        wait_until(lambda: sum(batch.rows for batch in seen) > 40_000, 60)
+        stream.stop()
+        consumer.join()
+
+    whole = [batch for batch in seen if batch.position is None or batch.rows]
+    first, last = seen.index(whole[1]), seen.index(whole[-1])
+    assert [batch.position is None for batch in seen[first:last]] == [True] * (last - first)
+
+
 def test_many_transactions_come_in_large_batches(source_database: Database) -> None:
     followed = Followed(source_database.dsn, TABLE)
     followed.execute(

@@ -93,6 +93,11 @@ class BatchAssembler:
         """Tell whether the server still repeats transactions that the target holds."""
         return self.skipped_transactions > 0 and self._last_end <= self._after
 
+    @property
+    def in_pieces(self) -> bool:
+        """Tell whether the last piece of a transaction is still to come: until then no other batch may follow."""
+        return self._in_pieces
+
     def take(self, frames: Frames) -> tuple[list[Batch], int]:
         """Return the batches that the payloads complete, and how many payloads need not be kept.
 

@@ -191,7 +191,7 @@ class ReplicationStream:
                 feedback.answer(wants_reply=True)
                 asked_at = now
             patience = max(0.0, yielded_at + self._pipeline.heartbeat_seconds - now)
-            patience = patience if assembler.reached > yielded else self._pipeline.heartbeat_seconds
+            patience = patience if _has_advanced(assembler, yielded) else self._pipeline.heartbeat_seconds
             frames = link.reader.read(patience if until is None else min(patience, ASK_SECONDS))
             batches, count = assembler.take(frames)
             link.reader.window.consume(count)
@@ -211,11 +211,10 @@ class ReplicationStream:
                 yield Batch(format_position(link.system, link.timeline, yielded))
 
     def _heartbeat_is_due(self, assembler: BatchAssembler, yielded: int, yielded_at: float, until: int | None) -> bool:
-        advance = assembler.reached - yielded
-        if advance <= 0:
+        if not _has_advanced(assembler, yielded):
             return False
         # A server that shuts down asks for a reply, and waits until we confirm the end of its log.
-        at_once = assembler.reply_requested or advance > HEARTBEAT_BYTES
+        at_once = assembler.reply_requested or assembler.reached - yielded > HEARTBEAT_BYTES
         at_once |= until is not None and assembler.reached >= until
         return at_once or time.monotonic() >= yielded_at + self._pipeline.heartbeat_seconds
 
@@ -235,6 +234,11 @@ class ReplicationStream:
             return False
         # Activity: it waits for log to be written. Client: it waits for us. In both cases it would have answered.
         return row is not None and row[0] not in ("Activity", "Client")
+
+
+def _has_advanced(assembler: BatchAssembler, yielded: int) -> bool:
+    """Tell whether there is a new position; between the pieces of a transaction one would commit its first half."""
+    return assembler.reached > yielded and not assembler.in_pieces
 
 
 def _status_interval(connection: Connection) -> float:
