@@ -65,14 +65,29 @@ def is_text(type_: pa.DataType) -> bool:
     return bool(pa.types.is_string(type_) or pa.types.is_large_string(type_) or pa.types.is_string_view(type_))
 
 
+class _Lent:
+    """Arrow rows until they are taken back; DuckDB keeps whatever is registered in a transaction until its end."""
+
+    def __init__(self, rows: pa.Table) -> None:
+        self._rows = rows
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        return self._rows.__arrow_c_stream__(requested_schema)
+
+    def take_back(self) -> None:
+        self._rows = self._rows.schema.empty_table()
+
+
 @contextmanager
 def offered(connection: DuckDBPyConnection, rows: pa.Table) -> Iterator[Relation]:
     """Make rows selectable for the time of the block."""
     named = rows.rename_columns([f"c{i}" for i in range(rows.num_columns)])
-    connection.register(REGISTERED, named)
+    lent = _Lent(named)
+    connection.register(REGISTERED, lent)
     try:
         yield Relation(f"{REGISTERED} r", tuple(map(is_text, rows.schema.types)))
     finally:
         # In a transaction that has failed this fails as well; its end forgets the table then.
         with suppress(duckdb.Error):
             connection.unregister(REGISTERED)
+        lent.take_back()
