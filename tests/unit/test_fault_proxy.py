@@ -176,9 +176,8 @@ def knock(port: int) -> None:
 def test_a_proxy_in_front_of_nothing_resets(connect: Connect, proxy: FaultProxy) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        with FaultProxy(unused.getsockname()[1]) as lonely:
-            with pytest.raises(ConnectionResetError):
-                knock(lonely.port)
+        with FaultProxy(unused.getsockname()[1]) as lonely, pytest.raises(ConnectionResetError):
+            knock(lonely.port)
 
 
 def test_connections_are_counted(proxy: FaultProxy, connect: Connect) -> None:
