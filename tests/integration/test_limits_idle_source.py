@@ -1,0 +1,98 @@
+"""What a replicator costs its source: log that others write is released, a slow target costs no connection."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from cdcrep_connectors.postgres.lsn import parse_lsn
+from tests.crash.children import newest, running
+from tests.crash.pipeline import Pipeline
+from tests.servers.database import Database, RunningServer
+from tests.servers.fix_postgres import DEFAULT_MAJOR, StartServer
+from tests.servers.waiting import wait_until
+
+MEGABYTE = 1 << 20
+WRITTEN = 2 << 30
+MOST_RETAINED = 64 * MEGABYTE
+LOCKED_SECONDS = 8
+
+SLOT = """
+SELECT restart_lsn::text, confirmed_flush_lsn::text, pg_current_wal_lsn()::text
+FROM pg_replication_slots WHERE slot_name LIKE 'cdcrep_%'
+"""
+
+
+def retained(source: Database) -> tuple[int, int]:
+    """Return the bytes of log that lie behind the slot's oldest need and behind its confirmed position."""
+    restart, confirmed, now = map(parse_lsn, source.execute(SLOT)[0])
+    return now - restart, now - confirmed
+
+
+def fill(database: Database, size: int) -> None:
+    """Write so much log into a table that nobody follows."""
+    database.execute("CREATE TABLE unpublished (v text); ALTER TABLE unpublished ALTER v SET STORAGE EXTERNAL")
+    start = parse_lsn(database.execute("SELECT pg_current_wal_lsn()::text")[0][0])
+    while parse_lsn(database.execute("SELECT pg_current_wal_lsn()::text")[0][0]) - start < size:
+        database.execute(
+            "INSERT INTO unpublished SELECT repeat('x', 100000) FROM generate_series(1, 500); TRUNCATE unpublished"
+        )
+
+
+@pytest.mark.crash
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_log_that_others_write_is_released(own_postgres_server: StartServer, tmp_path: Path) -> None:
+    server = RunningServer(DEFAULT_MAJOR, own_postgres_server(max_wal_size="256MB").dsn)
+    source, other = Database.create(server), Database.create(server)
+    source.execute("CREATE TABLE t (id bigint PRIMARY KEY)")
+    pipeline = Pipeline.create(tmp_path, source, f"duckdb:///{tmp_path / 'target.duckdb'}", ("t",))
+
+    with running(pipeline) as run:
+        run.wait_for("streaming")
+        worst = 0
+        for database in (source, other):
+            writers = threading.Thread(target=fill, args=[database, WRITTEN // 2])
+            writers.start()
+            while writers.is_alive():
+                writers.join(0.5)
+                worst = max(worst, retained(source)[1])
+        source.execute("CHECKPOINT")
+
+        def is_released() -> bool:
+            return max(retained(source)) < MOST_RETAINED
+
+        run.until(is_released, "a slot that retains little")
+        written = newest(pipeline)
+
+    assert written > WRITTEN
+    # Also while it is written: decoding is behind by a moment, and no confirmation waits for a heartbeat.
+    assert worst < 4 * MOST_RETAINED, f"{worst / MEGABYTE:.0f} MB"
+
+
+@pytest.mark.crash
+@pytest.mark.timeout(120)
+def test_a_blocked_target_does_not_cost_the_connection(
+    own_postgres_server: StartServer, target_database: Database, tmp_path: Path
+) -> None:
+    server = own_postgres_server(wal_sender_timeout="2s", log_replication_commands="on")
+    source = Database.create(RunningServer(DEFAULT_MAJOR, server.dsn))
+    source.execute("CREATE TABLE t (id bigint PRIMARY KEY, v text)")
+    pipeline = Pipeline.create(tmp_path, source, target_database.url, ("t",))
+
+    with running(pipeline) as run:
+        run.wait_for("streaming")
+        with target_database.connect() as blocker:
+            blocker.execute("BEGIN; LOCK TABLE t IN ACCESS EXCLUSIVE MODE")
+            source.execute("INSERT INTO t SELECT i, repeat('x', 1000) FROM generate_series(1, 100000) i")
+            blocker.execute(f"SELECT pg_sleep({LOCKED_SECONDS})")
+        rows = source.execute("SELECT count(*) FROM t")
+        wait_until(lambda: target_database.execute("SELECT count(*) FROM t") == rows, 60, "all rows")
+        run.run_on(0)
+
+    log = server.log_text()
+    assert log.count("received replication command: START_REPLICATION") == 1
+    assert "replication timeout" not in log
+    assert "retrying" not in run.logged
