@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,9 @@ BASE_LIMIT: Final = 88 << 20
 BYTES_PER_ROW: Final = 9
 """Deleting rows all over a table costs DuckDB 16 KB per 2,048 rows until the next checkpoint, which it cannot move to
 disk: 8 bytes for each row of the table, and some for what stands around them."""
+
+LARGEST_LIMIT: Final = max(START_LIMIT, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4)
+"""A quarter of the machine's memory: more is the user's decision."""
 
 NO_OTHER_FILES: Final = "SET enable_external_access = false"
 """No statement may reach another file or the network: `query` runs what users type. Cannot be taken back."""
@@ -82,6 +86,18 @@ class Database:
                 connection.execute(f"SET memory_limit = '{needed}B'")
                 self._limit = needed
 
+    def grow(self) -> bool:
+        """Grant twice the memory after DuckDB ran out of it; False: the user set a limit, or the largest is reached.
+
+        Wide rows need it: DuckDB holds some thousand of them at a time, and values of many megabytes several times.
+        """
+        with self._lock:
+            if not self._adapts or self._instance is None or self._limit >= LARGEST_LIMIT:
+                return False
+            self._limit = min(2 * self._limit, LARGEST_LIMIT)
+            self._instance.execute(f"SET memory_limit = '{self._limit}B'")
+            return True
+
     def close(self) -> None:
         """Close the file; idempotent. Connections that are still in use end with their next statement."""
         with self._lock:
@@ -114,19 +130,30 @@ class Database:
         path = self._options.path
         if not path.parent.is_dir():
             raise SetupError(f"directory {path.parent} does not exist", hint=f"mkdir -p {path.parent}")
+        self._limit = START_LIMIT
         with translated(f"opening {path}"):
-            instance = duckdb.connect(
-                str(path),
-                config={
-                    "memory_limit": f"{START_LIMIT}B" if self._adapts else self._options.memory_limit,
-                    "threads": str(self._options.threads),
-                    "temp_directory": str(self._options.spill_directory),
-                    "checkpoint_threshold": self._options.checkpoint_threshold,
-                    # Tables have no order; keeping one would buffer whole chunks.
-                    "preserve_insertion_order": "false",
-                    "max_vacuum_tasks": VACUUM_TASKS,
-                },
-            )
-            instance.execute(NO_OTHER_FILES)
-            self._limit = START_LIMIT
-            return instance
+            while True:
+                try:
+                    instance = self._connect()
+                except duckdb.OutOfMemoryException:
+                    # Replaying the log of a process that died takes as much memory as writing it did.
+                    if not self._adapts or self._limit >= LARGEST_LIMIT:
+                        raise
+                    self._limit = min(2 * self._limit, LARGEST_LIMIT)
+                else:
+                    instance.execute(NO_OTHER_FILES)
+                    return instance
+
+    def _connect(self) -> duckdb.DuckDBPyConnection:
+        return duckdb.connect(
+            str(self._options.path),
+            config={
+                "memory_limit": f"{self._limit}B" if self._adapts else self._options.memory_limit,
+                "threads": str(self._options.threads),
+                "temp_directory": str(self._options.spill_directory),
+                "checkpoint_threshold": self._options.checkpoint_threshold,
+                # Tables have no order; keeping one would buffer whole chunks.
+                "preserve_insertion_order": "false",
+                "max_vacuum_tasks": VACUUM_TASKS,
+            },
+        )

@@ -34,6 +34,13 @@ def translated(doing: str) -> Iterator[None]:
         raise translate(error, doing) from error
 
 
+def ran_out_of_memory(error: BaseException | None) -> bool:
+    """Tell whether DuckDB's memory limit was met; a commit reports that as a failed transaction."""
+    return isinstance(error, duckdb.OutOfMemoryException) or (
+        isinstance(error, duckdb.TransactionException) and "failed to " in str(error) and " used)" in str(error)
+    )
+
+
 def translate(error: duckdb.Error, doing: str) -> CdcrepError:
     """Make the cdcrep error that a DuckDB exception stands for; cuts values out of what a traceback would show."""
     text = str(error)
@@ -48,7 +55,7 @@ def translate(error: duckdb.Error, doing: str) -> CdcrepError:
     message = f"{doing}: {_without_values(text)}"
     if isinstance(error, duckdb.InterruptException):
         return TransientError(f"{doing}: cancelled")
-    if isinstance(error, duckdb.OutOfMemoryException):
+    if ran_out_of_memory(error):
         return TransientError(message, hint="raise memory_limit in [target], or free space in the temporary directory")
     if isinstance(error, VALUE_ERRORS):
         return DataError(message)

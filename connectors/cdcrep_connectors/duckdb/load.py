@@ -20,7 +20,7 @@ from cdcrep.table import Table
 from cdcrep_connectors.duckdb.apply import apply_net
 from cdcrep_connectors.duckdb.bookkeeping import Bookkeeping
 from cdcrep_connectors.duckdb.database import Database
-from cdcrep_connectors.duckdb.failures import VALUE_ERRORS, translated
+from cdcrep_connectors.duckdb.failures import VALUE_ERRORS, ran_out_of_memory, translated
 from cdcrep_connectors.duckdb.rows import is_text, typed
 from cdcrep_connectors.duckdb.shape import Target, estimated_rows, quote
 from cdcrep_connectors.duckdb.unfit import unfit
@@ -53,6 +53,14 @@ class DuckDBLoader:
 
     def load(self, chunk: Chunk, formats: Mapping[str, Stream]) -> tuple[int, int]:
         """Write a chunk's rows and its name in the progress table in one transaction; return rows and bytes."""
+        while True:
+            try:
+                return self._load(chunk, formats)
+            except TransientError as error:
+                if not ran_out_of_memory(error.__cause__) or not self._database.grow():
+                    raise
+
+    def _load(self, chunk: Chunk, formats: Mapping[str, Stream]) -> tuple[int, int]:
         connection = self._connection
         with translated(f"loading {chunk.table.id}"):
             connection.begin()

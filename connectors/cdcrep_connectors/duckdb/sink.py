@@ -21,7 +21,7 @@ from cdcrep_connectors.duckdb import obstacles, query, shape
 from cdcrep_connectors.duckdb.apply import apply_net, apply_rows
 from cdcrep_connectors.duckdb.bookkeeping import Bookkeeping
 from cdcrep_connectors.duckdb.database import Database
-from cdcrep_connectors.duckdb.failures import VALUE_ERRORS, translated
+from cdcrep_connectors.duckdb.failures import VALUE_ERRORS, ran_out_of_memory, translated
 from cdcrep_connectors.duckdb.load import DuckDBLoader
 from cdcrep_connectors.duckdb.options import DuckDBOptions
 from cdcrep_connectors.duckdb.shape import Target
@@ -143,11 +143,16 @@ class DuckDBSink:
         """Apply a batch's net effect and its position in one transaction, durable on return."""
         if self._transaction is None and batch.changes and batch.position == self._checkpoint.position:
             return  # the target holds it: that is what its position says
+        whole = self._transaction is None
         try:
             with translated("applying changes"):
                 self._apply(batch)
-        except BaseException:
+        except BaseException as error:
             self._abandon()
+            # What failed was all of the transaction so far: it can be done again.
+            if whole and ran_out_of_memory(error.__cause__) and self._database.grow():
+                self.apply(batch)
+                return
             raise
 
     def cancel(self) -> None:
