@@ -14,7 +14,7 @@ PIP     := $(BIN)/python -m pip --quiet --disable-pip-version-check
 SERVERS := .servers/postgres
 CODE    := $(wildcard cdcrep connectors tests bench)
 ARGS    ?=
-# Test files side by side: most tests wait for servers most of the time.
+# Tests side by side: most of them wait for servers most of the time.
 JOBS    ?= 3
 
 .DEFAULT_GOAL := help
@@ -35,7 +35,7 @@ check: $(VENV)/.installed-dev
 	$(BIN)/pytest -m "not servers and not crash and not slow" $(ARGS)
 
 test: $(VENV)/.installed-dev $(SERVERS)/.installed
-	$(BIN)/pytest -n $(JOBS) --dist loadfile $(if $(COVERAGE),--cov --cov-report=term) $(ARGS)
+	$(BIN)/pytest -n $(JOBS) --dist worksteal $(if $(COVERAGE),--cov --cov-report=term) $(ARGS)
 
 bench: $(VENV)/.installed-dev $(SERVERS)/.installed
 	$(BIN)/python -m bench $(if $(QUICK),--quick) $(ARGS)
