@@ -17,7 +17,7 @@ from tests.servers.fault_proxy import FaultProxy
 
 COMMITS = 8
 CUTS = 24
-LONGEST_CUT = 300_000
+LONGEST_CUT = 100_000
 
 
 def until_reconnected(run: Running, proxy: FaultProxy, before: int, after: str) -> None:
