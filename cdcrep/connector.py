@@ -395,6 +395,8 @@ def _find(group: str, url: str) -> type[Any]:
     try:
         found: type[Any] = known[scheme].load()
     except ImportError as error:
+        if (error.name or "").startswith("cdcrep"):
+            raise  # not a package to install, but a defect of ours
         raise ConfigError(
             f"the {role} for {scheme!r} needs a package that is not installed: {error.name}",
             hint="install cdcrep with the extra of that database, for example: pip install 'cdcrep[postgres,duckdb]'",
