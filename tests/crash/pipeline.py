@@ -42,7 +42,8 @@ class Pipeline:
         return cls(config, directory / "log", source, target_url)
 
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
-        """Start `cdcrep run` with the crash points and broken builds that `environment` asks for."""
+        """Start `cdcrep run` with the crash points and broken builds that `environment` asks for; empty: without it."""
+        inherited = {name: value for name, value in os.environ.items() if name not in environment}
         asked = {name: value for name, value in environment.items() if value}
         with self.log.open("ab") as log:
             return subprocess.Popen(
@@ -50,7 +51,7 @@ class Pipeline:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, "CDCREP_RUNTIME_DIR": str(self.config.parent), **asked},
+                env={**inherited, "CDCREP_RUNTIME_DIR": str(self.config.parent), **asked},
             )
 
     def kill_at_random(self, rng: random.Random, *, longest: float = 1.5) -> int:
