@@ -91,9 +91,9 @@ def test_a_build_that_saves_the_position_in_a_second_transaction_is_caught(pipel
     broken = "split-position"
 
     with writing(pipeline.source, writers=2, seed=seed) as writers:
-        for _ in range(3):
-            pipeline.kill_at_point("broken.between_rows_and_position", 3, broken=broken)
+        kills = [pipeline.kill_at_point("broken.between_rows_and_position", 3, broken=broken) for _ in range(3)]
 
+    assert kills[0], f"nothing was killed, so nothing was proven\n{pipeline.tail()}"
     with pytest.raises(AssertionError):
         judge(pipeline, writers, broken=broken)
 
@@ -104,8 +104,8 @@ def test_a_build_that_confirms_on_receipt_is_caught(pipeline: Pipeline, seed: in
     broken = "confirm-on-receipt"
 
     with writing(pipeline.source, writers=2, seed=seed) as writers:
-        for _ in range(3):
-            pipeline.kill_at_point("sink.before_commit", 3, broken=broken)
+        kills = [pipeline.kill_at_point("sink.before_commit", 3, broken=broken) for _ in range(3)]
 
+    assert kills[0], f"nothing was killed, so nothing was proven\n{pipeline.tail()}"
     with pytest.raises(AssertionError):
         judge(pipeline, writers, broken=broken)
