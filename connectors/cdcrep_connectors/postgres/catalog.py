@@ -233,12 +233,6 @@ class Catalog:
         own = [native.extension] if native.extension is not None else []
         return own + [name for part, _ in _parts(native) for name in self._extensions(part)]
 
-    def forget_types(self) -> None:
-        """Read types anew when they are next met: enums may have got labels, composites fields."""
-        with self._lock:
-            self._types.clear()
-            self._written.clear()
-
     def _fetch(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         with self._lock:
             return self._query(statement, values)
