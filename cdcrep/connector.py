@@ -341,6 +341,7 @@ class Sink(Protocol):
         - Applying a batch twice leaves the same rows.
         - A row to change that is missing is inserted if all its values are known; otherwise DivergedError, as for a
           copy of a row to remove from a table without a key.
+        - A table that is gone raises; the hint is to start again, because `open` has it copied anew.
         - A table's shape that has grown by nullable columns grows in the target first; other differences raise, but for
           whether columns may be null.
         - Any exception means that the transaction was rolled back, or that its outcome is unknown: either way the

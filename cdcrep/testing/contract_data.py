@@ -37,6 +37,10 @@ class Target(Protocol):
         """Run SQL as another user of the database would; a target without SQL raises NotImplementedError."""
         ...
 
+    def drop(self, table: Table) -> None:
+        """Drop a table as somebody does who wants it copied anew."""
+        ...
+
     def close(self) -> None:
         """Release what the adapter itself holds."""
         ...

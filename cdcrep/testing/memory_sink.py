@@ -54,11 +54,12 @@ class MemorySink:
             ]
 
     def open(self) -> Checkpoint:
-        """Raise the epoch and return the checkpoint."""
+        """Raise the epoch, forget copies of tables that are gone, and return the checkpoint."""
         self._pieces.clear()
         with self.database.transaction() as transaction:
             book = self.database.books.get(self.pipeline.name, Book())
-            book = replace(book, epoch=book.epoch + 1, source=self.pipeline.source)
+            present = {name: copied for name, copied in book.tables.items() if name in self.database.tables}
+            book = replace(book, epoch=book.epoch + 1, source=self.pipeline.source, tables=present)
             transaction.book(self.pipeline.name, book)
         self._epoch, self._position = book.epoch, book.position
         return Checkpoint(book.position, book.epoch, dict(book.tables))
@@ -290,7 +291,7 @@ def _target(transaction: Transaction, table: Table) -> TargetTable:
     """Find the target table and let it grow by the nullable columns that are new."""
     target = transaction.database.tables.get(table.id)
     if target is None:
-        raise DivergedError(f"{table.id}: the target has no such table", hint="copy this table again")
+        raise DivergedError(f"{table.id}: the target has no such table", hint="start again: it is copied anew")
     if target.key != table.key:
         raise DataError(f"{table.id}: the key has changed")
     if not set(target.columns) <= {column.name for column in table.columns}:

@@ -76,6 +76,11 @@ class TargetDatabase:
             keyed = (tuple(row[name] for name in stored.columns) for row in stored.rows.values())
             return ordered([*keyed, *stored.copies.elements()])
 
+    def drop(self, table: str) -> None:
+        """Drop a table; the bookkeeping does not notice."""
+        with self.lock:
+            del self.tables[table_id(table)]
+
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
         """Run one transaction; an exception rolls it back."""

@@ -225,6 +225,37 @@ class SinkCopyContract:
         again.close()
         assert ordered(target.rows(ITEMS)) == ROWS
 
+    def test_a_table_that_was_dropped_in_the_target_is_copied_anew(self, target: Target, sink: Sink) -> None:
+        load(sink, Chunk(ITEMS, "a"), ROWS)
+        load(sink, Chunk(EVENTS, "a"), [("1", "x")])
+        sink.finish([ITEMS.id, EVENTS.id])
+        sink.apply(batch(1, inserted(ITEMS, *MORE[0])))
+        sink.close()
+
+        target.drop(ITEMS)
+        again = target.sink(pipeline())
+        checkpoint = again.open()
+        # Often it was dropped because it could not follow a change of its shape.
+        items = table("items", id=INT, count=INT)
+        again.prepare([items])
+        again.register({items.id: Copied(position(1))})
+        load(again, Chunk(items, "a"), [("1", "10")])
+        again.finish([items.id])
+        again.apply(batch(2, inserted(items, "2", "20"), inserted(EVENTS, "2", "y")))
+        again.close()
+
+        assert checkpoint.position == position(1)
+        assert list(checkpoint.tables) == [EVENTS.id]
+        assert ordered(target.rows(items)) == [("1", "10"), ("2", "20")]
+        assert ordered(target.rows(EVENTS)) == [("1", "x"), ("2", "y")]
+
+    def test_a_table_that_is_gone_while_it_is_followed_stops_the_sink(self, target: Target, sink: Sink) -> None:
+        target.drop(ITEMS)
+
+        with pytest.raises((DivergedError, SetupError)) as stopped:
+            sink.apply(batch(1, inserted(ITEMS, *MORE[0])))
+        assert "start again" in (stopped.value.hint or "")
+
     def test_preparing_twice_does_nothing_the_second_time(self, target: Target, sink: Sink) -> None:
         assert sink.prepare([ITEMS, EVENTS]) == []
         assert target.rows(ITEMS) == []

@@ -33,6 +33,10 @@ class PostgresTarget:
     def execute(self, statement: str) -> None:
         self.database.execute(statement)
 
+    def drop(self, table: Table) -> None:
+        with self.database.connect() as connection:
+            connection.execute(sql.SQL("DROP TABLE {}").format(identifier(table.id)))
+
     def close(self) -> None:
         pass
 

@@ -36,6 +36,9 @@ class DuckDBTarget:
         with self.connected() as connection:
             connection.execute(statement)
 
+    def drop(self, table: Table) -> None:
+        self.execute(f"DROP TABLE {quoted(table.schema)}.{quoted(table.name)}")
+
     @contextmanager
     def connected(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """Connect as the sink does: DuckDB refuses a second configuration of a file that is open."""

@@ -28,6 +28,9 @@ class MemoryTarget:
     def execute(self, statement: str) -> None:
         raise NotImplementedError
 
+    def drop(self, table: Table) -> None:
+        TargetDatabase.at(self.url).drop(str(table.id))
+
     def close(self) -> None:
         pass
 

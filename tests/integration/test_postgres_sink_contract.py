@@ -30,6 +30,9 @@ class PostgresTarget:
     def execute(self, statement: str) -> None:
         self.database.execute(statement)
 
+    def drop(self, table: Table) -> None:
+        self.database.execute(f"DROP TABLE {qualify(table.schema, table.name)}")
+
     def close(self) -> None:
         pass
 

@@ -147,6 +147,17 @@ def test_a_table_that_was_away_is_not_taken_for_copied(shop: Shop) -> None:
         shop.run()
 
 
+def test_a_table_that_was_dropped_in_the_target_is_copied_again(shop: Shop) -> None:
+    shop.run()
+    shop.target.drop("public.orders")
+    shop.source.commit(Insert("public.orders", {"id": "new", "note": "new"}), Insert("public.events", {"what": "new"}))
+
+    recorded = shop.run()
+
+    shop.assert_equal()
+    assert recorded.finished_copies == 1
+
+
 def test_an_unknown_outcome_is_decided_by_the_position_in_the_target(shop: Shop) -> None:
     shop.run()
     shop.source.commit(Insert("public.events", {"what": "once"}))
