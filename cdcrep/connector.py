@@ -296,7 +296,8 @@ class Sink(Protocol):
     def open(self) -> Checkpoint:
         """Connect, create the bookkeeping, take the pipeline's checkpoint row by raising its epoch, and return it.
 
-        From then on every process that took the row earlier fails in its next `apply` or `load` (the fence). A new
+        From then on every process that took the row earlier fails in its next `apply` or `load` (the fence). What such
+        a process has left open, because it is stopped or cut off, must not keep this one waiting for long. A new
         pipeline gets a row without a position. `Pipeline.source` is written down in the row, for people to read.
         Copies of tables that the target does not have any more are forgotten, so that they are copied anew: dropping a
         table in the target is how people ask for that.

@@ -13,7 +13,7 @@ import tenacity
 
 from cdcrep.backfill import Backfill
 from cdcrep.connector import Checkpoint, Pipeline, Sink, Source
-from cdcrep.errors import CdcrepError, TransientError
+from cdcrep.errors import CdcrepError, DivergedError, TransientError
 from cdcrep.events import Events
 from cdcrep.position import Position
 from cdcrep.replicate import Applied, Replication
@@ -65,6 +65,7 @@ class Supervisor:
         self._lock = threading.Lock()
         self._running: Backfill | Replication | None = None
         self._sink: Sink | None = None
+        self._epoch: int | None = None
         self._failures = 0
         self._started = time.time()
         self._figures: dict[str, Any] = {"position": None, "commit_time": None, "rows": 0, "transactions": 0}
@@ -132,7 +133,7 @@ class Supervisor:
             return
         source, sink = self._opened.open_source(), self._opened.open_sink()
         try:
-            checkpoint = sink.open()
+            checkpoint = self._open(sink)
             self._sink = sink
             if self._until_current and self._until is None:
                 self._until = source.current()
@@ -147,6 +148,18 @@ class Supervisor:
             with contextlib.ExitStack() as both:
                 both.callback(source.close)
                 both.callback(sink.close)
+
+    def _open(self, sink: Sink) -> Checkpoint:
+        """Open the sink; a process that was replaced while it was away does not take the row back."""
+        if self._epoch is not None and sink.status().get("epoch") != self._epoch:
+            raise DivergedError(
+                f"fenced: another process took over pipeline {self._opened.pipeline.name!r} in the meantime",
+                hint="run one cdcrep process per pipeline",
+            )
+        self._epoch = None  # an opening that fails may have raised it
+        checkpoint = sink.open()
+        self._epoch = checkpoint.epoch
+        return checkpoint
 
     def _copy(self, source: Source, sink: Sink, checkpoint: Checkpoint) -> Checkpoint:
         backfill = Backfill(

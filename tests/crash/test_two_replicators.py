@@ -38,6 +38,45 @@ def replicated(target: Database) -> list[int]:
     return sorted(row[0] for row in target.execute("SELECT seq FROM ledger"))
 
 
+STANDING_STILL = """
+SELECT count(*) FROM pg_stat_activity
+WHERE datname = current_database() AND application_name LIKE 'cdcrep %' AND state = 'idle in transaction'
+"""
+
+
+@pytest.mark.crash
+@pytest.mark.timeout(300)
+def test_a_process_that_was_stopped_inside_a_transaction_does_not_hold_its_successor_up(
+    own_postgres_server: StartServer, target_database: Database, tmp_path: Path
+) -> None:
+    server = own_postgres_server(wal_sender_timeout="2s")
+    source = Database.create(RunningServer(DEFAULT_MAJOR, server.dsn))
+    source.execute("CREATE TABLE ledger (seq bigint); ALTER TABLE ledger REPLICA IDENTITY FULL")
+    pipeline = Pipeline.create(tmp_path, source, target_database.url, ("ledger",))
+
+    with running(pipeline) as first:
+        first.wait_for("streaming")
+        with target_database.connect() as blocker:
+            blocker.execute("BEGIN")
+            blocker.execute("SELECT FROM cdcrep.checkpoints FOR UPDATE")
+            # Too many for one message: the commit is a statement of its own, which is never sent.
+            source.execute("INSERT INTO ledger SELECT generate_series(1, 200)")
+            wait_until(lambda: target_database.execute(WAITING) == [(1,)], DEADLINE, "a transaction that waits")
+            first.process.send_signal(signal.SIGSTOP)
+        wait_until(lambda: target_database.execute(STANDING_STILL) == [(1,)], DEADLINE, "the row in its hands")
+
+        with running(pipeline, CDCREP_RUNTIME_DIR=str(tmp_path / "elsewhere")) as second:
+            second.until(lambda: replicated(target_database) == list(range(1, 201)), "the second took over", 30.0)
+            first.process.send_signal(signal.SIGCONT)
+            code = first.process.wait(timeout=DEADLINE)
+            write(source, 201)
+            second.until(lambda: 201 in replicated(target_database), "the second goes on")
+            second.run_on(0)
+
+    assert code == DivergedError.exit_code
+    assert replicated(target_database) == list(range(1, 202))
+
+
 @pytest.mark.crash
 @pytest.mark.timeout(300)
 def test_a_process_that_was_stopped_for_long_finds_itself_fenced(

@@ -9,31 +9,15 @@ import psycopg
 import pytest
 
 from cdcrep import crashpoint
-from cdcrep.connector import Copied, Pipeline
 from cdcrep.errors import DivergedError, SetupError, TransientError
-from cdcrep.position import Position
-from cdcrep.selection import Selection
-from cdcrep.table import Table
 from cdcrep_connectors.postgres.sink import PostgresSink
 from tests.integration.building_changes import Recorder, make_batch, make_table
+from tests.integration.postgres_target import follow, make_sink
 from tests.servers.database import Database
 from tests.servers.fault_proxy import FaultProxy
 
 ITEMS = make_table("items", "id integer, note text, big text", "id")
 LOG = make_table("log", "n integer, note text")
-
-
-def make_sink(url: str, **settings: Any) -> PostgresSink:
-    pipeline = Pipeline("shop", Selection(("*",)), "acme://db/shop", **settings)
-    return PostgresSink(pipeline, PostgresSink.Options.model_validate({"url": url}))
-
-
-def follow(sink: PostgresSink, *tables: Table) -> PostgresSink:
-    """Open a sink that follows tables without rows from position 0 on."""
-    sink.open()
-    sink.prepare(tables)
-    sink.register({table.id: Copied(Position("0")) for table in tables}, Position("0"))
-    return sink
 
 
 @pytest.fixture
@@ -95,26 +79,6 @@ def test_a_commit_whose_reply_is_lost_is_found_after_opening_again(
     assert again.open().position == "2"
     assert len(items(target_database)) == 2 * rows
     again.close()
-
-
-def test_opening_waits_for_a_predecessor_that_is_committing(target_database: Database) -> None:
-    predecessor = follow(make_sink(target_database.url), ITEMS)
-    successor = make_sink(target_database.url, transaction_timeout=0.3)
-
-    def open_meanwhile(point: str) -> None:
-        if point == "sink.before_commit":
-            with pytest.raises(TransientError):
-                successor.open()
-
-    crashpoint.listen(open_meanwhile)
-    try:
-        predecessor.apply(make_batch("1", many(1, 100)))
-    finally:
-        crashpoint.listen(None)
-
-    assert successor.open().position == "1"
-    successor.close()
-    predecessor.close()
 
 
 def test_bookkeeping_of_a_newer_version_is_refused(target_database: Database, sink: PostgresSink) -> None:

@@ -217,6 +217,31 @@ def test_a_second_process_stops_the_first(shop: Shop) -> None:
     assert isinstance(failures[0], DivergedError)
 
 
+def test_a_process_that_was_replaced_while_it_was_away_does_not_come_back(shop: Shop) -> None:
+    shop.run()
+    supervisor = Supervisor(shop, events=Recorded())
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            supervisor.run()
+        except BaseException as failure:
+            failures.append(failure)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    wait_until(lambda: supervisor.state is State.STREAMING, 10)
+    successor = shop.open_sink().open()
+    shop.fail_apply("before commit")
+    shop.source.commit(Insert("public.events", {"what": "seen by both"}))
+    thread.join(timeout=10)
+    supervisor.stop()
+    thread.join(timeout=30)
+
+    assert [type(failure) for failure in failures] == [DivergedError]
+    assert shop.open_sink().status()["epoch"] == successor.epoch
+
+
 def test_stop_ends_a_stream_that_waits(shop: Shop) -> None:
     supervisor = Supervisor(shop, events=Recorded())
     thread = threading.Thread(target=supervisor.run)

@@ -157,7 +157,7 @@ def installed(session: Session) -> bool:
 
 
 def take(session: Session, pipeline: str, source: str) -> Fence:
-    """Take the pipeline's row by raising its epoch; waits for an older session that is just committing."""
+    """Take the pipeline's row by raising its epoch; waits for a session that holds it."""
     epoch, position = session.fetch(
         "INSERT INTO cdcrep.checkpoints AS c (pipeline, source, epoch) VALUES ($1, $2, 1) "
         "ON CONFLICT (pipeline) DO UPDATE SET source = $2, epoch = c.epoch + 1 RETURNING epoch, position",

@@ -16,6 +16,10 @@ from cdcrep.errors import CdcrepError, DataError, SetupError, TransientError, ch
 
 Failure = type[CdcrepError]
 
+BLOCKED: Final = (
+    "see who keeps it waiting: SELECT pid, pg_blocking_pids(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+)
+
 EXACT: Final[Mapping[str, tuple[Failure, str | None]]] = {
     "25006": (SetupError, "connect to the primary server: this one, or this role's sessions, cannot write"),
     "25P02": (TransientError, None),
@@ -29,7 +33,8 @@ EXACT: Final[Mapping[str, tuple[Failure, str | None]]] = {
     "53400": (TransientError, "raise max_replication_slots, or drop slots that nobody uses"),
     "55000": (SetupError, "run `cdcrep check`"),
     "55006": (TransientError, "another process uses it; `SELECT * FROM pg_replication_slots` shows which"),
-    "55P03": (TransientError, None),
+    "55P03": (TransientError, BLOCKED),
+    "57014": (TransientError, BLOCKED),
     "57P04": (SetupError, None),
     "XX000": (TransientError, None),
 }

@@ -13,7 +13,7 @@ from cdcrep.connector import Answer, Checkpoint, Copied, Obstacle, Pipeline
 from cdcrep.errors import CdcrepError, SetupError
 from cdcrep.position import Position
 from cdcrep.table import Table, TableId
-from cdcrep_connectors.postgres import checkpoint, user_types
+from cdcrep_connectors.postgres import checkpoint, predecessors, user_types
 from cdcrep_connectors.postgres.apply import Applier
 from cdcrep_connectors.postgres.checkpoint import Fence
 from cdcrep_connectors.postgres.failures import translate
@@ -50,7 +50,7 @@ class PostgresSink:
             with _translated("opening the target"):
                 self._session = self._connect()
                 checkpoint.install(self._session)
-                self._fence = checkpoint.take(self._session, self._pipeline.name, self._pipeline.source)
+                self._fence = predecessors.take_over(self._session, self._pipeline.name, self._pipeline.source)
                 self._applier = Applier(self._session, self._fence)
                 checkpoint.forget_lost(self._session, self._fence)
                 return checkpoint.read(self._session, self._fence)
@@ -122,6 +122,7 @@ class PostgresSink:
         with _translated("connecting to the target"):
             # A chunk takes as long as the source takes to send it: only waiting for locks is limited.
             session = self._connect(statement_timeout=0)
+            predecessors.mark(session, self._fence)
             return PostgresLoader(session, self._fence, upsert=self._pipeline.on_existing == "keep")
 
     def finish(self, tables: Sequence[TableId]) -> None:
