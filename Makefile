@@ -3,7 +3,7 @@
 #
 #   make demo     replicate a real PostgreSQL into a DuckDB file while the replicator is killed again and again
 #   make check    lint, types and the fast tests: under a minute
-#   make test     every test, against PostgreSQL 14 to 18          make test ARGS="-k crash"   COVERAGE=1
+#   make test     every test, against real servers                 make test ARGS="-k crash"   COVERAGE=1
 #   make bench    the measurements of docs/performance.md          make bench QUICK=1
 #   make clean    delete what the others installed
 
@@ -12,6 +12,7 @@ VENV    := .venv
 BIN     := $(VENV)/bin
 PIP     := $(BIN)/python -m pip --quiet --disable-pip-version-check
 SERVERS := .servers/postgres
+MYSQLS  := .servers/mysql
 CODE    := $(wildcard cdcrep connectors tests bench)
 ARGS    ?=
 # Tests side by side: most of them wait for servers most of the time.
@@ -34,7 +35,7 @@ check: $(VENV)/.installed-dev
 	$(BIN)/mypy $(CODE)
 	$(BIN)/pytest -m "not servers and not crash and not slow" $(ARGS)
 
-test: $(VENV)/.installed-dev $(SERVERS)/.installed
+test: $(VENV)/.installed-dev $(SERVERS)/.installed $(MYSQLS)/.installed
 	$(BIN)/pytest -n $(JOBS) --dist worksteal $(if $(COVERAGE),--cov --cov-report=term) $(ARGS)
 
 bench: $(VENV)/.installed-dev $(SERVERS)/.installed
@@ -63,3 +64,8 @@ $(VENV)/.installed-dev: pyproject.toml $(VENV)/.pip-upgraded
 # Touched by the script alone, and only when it holds every release: what is missing is tried again at the next call.
 $(SERVERS)/.installed: tests/servers/install_postgres.py $(BIN)/python
 	$(BIN)/python tests/servers/install_postgres.py $(SERVERS)
+
+# As above. Debian's packages, unpacked: nothing is installed on the system.
+$(MYSQLS)/.installed: tests/servers/install_mysql.py tests/servers/debian_packages.py tests/servers/mysql_binaries.py \
+		$(BIN)/python
+	$(BIN)/python -m tests.servers.install_mysql $(MYSQLS)
