@@ -5,13 +5,19 @@ from __future__ import annotations
 import hypothesis
 import pytest
 
-pytest_plugins = ["tests.servers.fix_postgres", "tests.servers.fix_mysql", "tests.servers.fix_fault_proxy"]
+pytest_plugins = ["tests.servers.fix_postgres", "tests.servers.fix_fault_proxy"]
 
-SERVER_FIXTURES = {"postgres_server", "own_postgres_server", "mysql_server", "own_mysql_server"}
+SERVER_FIXTURES = {"postgres_server", "own_postgres_server"}
 
 # No deadline per example: the machine may be busy with servers.
 hypothesis.settings.register_profile("cdcrep", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("cdcrep")
+
+
+@pytest.fixture
+def seed(request: pytest.FixtureRequest) -> int:
+    """The run's printed seed."""
+    return int(request.config.getoption("randomly_seed", default=0) or 0)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

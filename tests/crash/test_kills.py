@@ -32,12 +32,6 @@ COPY_POINTS = ("load.before_commit", "load.after_commit")
 Target = Callable[[], str]
 
 
-@pytest.fixture
-def seed(request: pytest.FixtureRequest) -> int:
-    """The run's printed seed."""
-    return int(request.config.getoption("randomly_seed", default=0) or 0)
-
-
 @pytest.fixture(params=["postgresql", "duckdb"])
 def target_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A fresh target of either kind."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -26,6 +28,8 @@ PINNED: Final = (
 """Both sides write their values with the same settings."""
 
 Rows = list[tuple[Any, ...]]
+TableName = tuple[str, str]
+"""Schema and name."""
 
 Place = Literal["duckdb", "postgresql-14", "postgresql-18"]
 PLACES: Final[tuple[Place, ...]] = ("duckdb", "postgresql-14", "postgresql-18")
@@ -60,13 +64,13 @@ class Replicated:
         """The target's URL."""
         return self.target.url if self.target else f"duckdb:///{self.file}"
 
-    def catch_up(self) -> None:
-        """Replicate what was committed so far; the first time with the first copy."""
-        options = "".join(f"{name} = {json.dumps(value)}\n" for name, value in self.target_options.items())
+    def catch_up(self, **settings: int) -> None:
+        """Replicate what was committed so far; the first time with the first copy. `settings`: the pipeline's own."""
         path = self.directory / "pipeline.toml"
         path.write_text(
-            f'name = "{self.source.name}"\nmax_retries = 0\n[source]\nurl = "{self.source.url}"\n'
-            f'[target]\nurl = "{self.target_url}"\n{options}'
+            f'name = "{self.source.name}"\n{_lines({"max_retries": 0, **settings})}'
+            f'[source]\nurl = "{self.source.url}"\n'
+            f'[target]\nurl = "{self.target_url}"\n{_lines(self.target_options)}'
             f"[tables]\ninclude = {json.dumps(list(self.include), ensure_ascii=False)}\n"
         )
         Supervisor(load(path), events=LogLines("end to end"), until_current=True).run()
@@ -83,58 +87,68 @@ class Replicated:
         with duckdb.connect(str(self.file)) as connection:
             return connection.execute(statement).fetchall()
 
-    def tables(self) -> list[tuple[str, str]]:
-        """List the source's tables, partitioned ones as one."""
-        return self.source.execute(
-            "SELECT nspname::text, relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace "
+    def tables(self) -> dict[TableName, list[str]]:
+        """List the source's tables, partitioned ones as one, each with its columns but those that it computes."""
+        found = self.source.execute(
+            "SELECT nspname::text, relname::text, ARRAY(SELECT attname::text FROM pg_attribute WHERE attrelid = c.oid "
+            "AND attnum > 0 AND NOT attisdropped AND attgenerated = '' ORDER BY attnum) "
+            "FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace "
             "WHERE relkind IN ('r', 'p') AND NOT relispartition "
             "AND nspname NOT IN ('pg_catalog', 'information_schema', 'cdcrep') ORDER BY 1, 2"
         )
+        return {(schema, name): columns for schema, name, columns in found}
 
-    def columns(self, table: tuple[str, str]) -> list[str]:
-        """List a source table's columns that are replicated: not those it computes."""
-        found = self.source.execute(
-            "SELECT attname::text FROM pg_attribute a JOIN pg_class c ON c.oid = attrelid "
-            "JOIN pg_namespace n ON n.oid = relnamespace WHERE nspname = %s AND relname = %s "
-            "AND attnum > 0 AND NOT attisdropped AND attgenerated = '' ORDER BY attnum",
-            *table,
-        )
-        return [name for (name,) in found]
+    def target_rows(self, table: TableName) -> list[str]:
+        """Read the columns that the source has of a target table, as sorted texts; NULL is told apart from a text."""
+        with self._reading_target() as read:
+            return read(table, self.tables()[table])
 
-    def source_rows(self, table: tuple[str, str]) -> list[str]:
-        """Read a source table's rows as sorted texts, as the types' output functions write them."""
-        return _texts(self.source, table, self.columns(table))
-
-    def target_rows(self, table: tuple[str, str]) -> list[str]:
-        """Read the same columns of the target table, NULL told apart from a text."""
-        columns = self.columns(table)
-        if self.target:
-            return _texts(self.target, table, columns)
-        with duckdb.connect(str(self.file), read_only=True) as connection:
-            names = ", ".join(f"{_quoted(name)}::VARCHAR" for name in columns) or "1"
-            found = connection.execute(f"SELECT {names} FROM {_quoted(table[0])}.{_quoted(table[1])}").fetchall()
-        return sorted(_row(row if columns else ()) for row in found)
+    def differences(self) -> dict[TableName, str]:
+        """Compare every table, row by row; say of each that differs how it does."""
+        selected = Selection(tuple(self.include))
+        differing: dict[TableName, str] = {}
+        with psycopg.connect(self.source.dsn, options=PINNED) as connection, self._reading_target() as read:
+            for table, columns in self.tables().items():
+                if TableId(*table) not in selected:
+                    continue
+                source, target = _postgres_rows(connection, table, columns), read(table, columns)
+                if source != target:
+                    differing[table] = (
+                        f"missing {str(sorted(set(source) - set(target)))[:900]}, "
+                        f"too many {str(sorted(set(target) - set(source)))[:900]}, "
+                        f"{len(source)} against {len(target)} rows"
+                    )
+        return differing
 
     def assert_equal(self) -> None:
         """Compare every table, row by row."""
-        selected = Selection(tuple(self.include))
-        for table in self.tables():
-            if TableId(*table) not in selected:
-                continue
-            source, target = self.source_rows(table), self.target_rows(table)
-            assert source == target, (
-                f"{table}: missing {str(sorted(set(source) - set(target)))[:900]}, "
-                f"too many {str(sorted(set(target) - set(source)))[:900]}, {len(source)} against {len(target)} rows"
-            )
+        assert self.differences() == {}
+
+    @contextlib.contextmanager
+    def _reading_target(self) -> Iterator[Callable[[TableName, Sequence[str]], list[str]]]:
+        if self.target:
+            with psycopg.connect(self.target.dsn, options=PINNED) as connection:
+                yield functools.partial(_postgres_rows, connection)
+        else:
+            with duckdb.connect(str(self.file), read_only=True) as file:
+                yield functools.partial(_duckdb_rows, file)
 
 
-def _texts(database: Database, table: tuple[str, str], columns: Sequence[str]) -> list[str]:
-    # Not a cast to text, which strips the padding of char(n) and writes boolean and inet in another form.
+def _postgres_rows(
+    connection: psycopg.Connection[tuple[Any, ...]], table: TableName, columns: Sequence[str]
+) -> list[str]:
+    # As the types' output functions write them: a cast to text strips the padding of char(n) and writes boolean and
+    # inet in another form.
     output = sql.SQL("CASE WHEN {0} IS DISTINCT FROM NULL THEN format('%s', {0}) END")
     values = sql.SQL(", ").join(output.format(sql.Identifier(name)) for name in columns)
-    with psycopg.connect(database.dsn, options=PINNED) as connection:
-        found = connection.execute(sql.SQL("SELECT {} FROM {}").format(values, sql.Identifier(*table))).fetchall()
+    found = connection.execute(sql.SQL("SELECT {} FROM {}").format(values, sql.Identifier(*table))).fetchall()
     return sorted(map(_row, found))
+
+
+def _duckdb_rows(file: duckdb.DuckDBPyConnection, table: TableName, columns: Sequence[str]) -> list[str]:
+    names = ", ".join(f"{_quoted(name)}::VARCHAR" for name in columns) or "1"
+    found = file.execute(f"SELECT {names} FROM {_quoted(table[0])}.{_quoted(table[1])}").fetchall()
+    return sorted(_row(row if columns else ()) for row in found)
 
 
 def _row(row: tuple[Any, ...]) -> str:
@@ -143,3 +157,7 @@ def _row(row: tuple[Any, ...]) -> str:
 
 def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
+
+
+def _lines(options: Mapping[str, Any]) -> str:
+    return "".join(f"{name} = {json.dumps(value)}\n" for name, value in options.items())

@@ -8,9 +8,9 @@ from typing import Any
 
 import psycopg
 
-TABLES = ("plain", "pair", "bag", "wide", "coded", "swapped")
-
 SCHEMA = """
+CREATE SCHEMA {0};
+SET search_path = {0};
 CREATE TABLE plain (id int PRIMARY KEY, n int, big text);
 CREATE TABLE pair (a int, b text, v text, big text, PRIMARY KEY (a, b));
 CREATE TABLE bag (x int, y text);
@@ -71,8 +71,9 @@ TRUNCATES = (
 )
 
 
-def commit_history(connection: psycopg.Connection[Any], rng: random.Random) -> None:
-    """Commit a few transactions of random statements; some roll back, in whole or to a savepoint."""
+def commit_history(connection: psycopg.Connection[Any], schema: str, rng: random.Random) -> None:
+    """Commit a few random transactions on a schema's tables; some roll back, in whole or to a savepoint."""
+    connection.execute(f"SET search_path = {schema}".encode())
     for _ in range(rng.randint(1, 6)):
         # A key that is taken at the commit (deferred constraint) rolls the transaction back, as in real life.
         with (
