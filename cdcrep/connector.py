@@ -367,6 +367,14 @@ class Sink(Protocol):
         """Run one read-only statement at one exact commit; thread-safe, beside a running `apply`."""
         ...
 
+    def detach(self) -> None:
+        """Forget the position and call every copy interrupted again, in one transaction; not before `open`.
+
+        Comes before the source's side is dropped for good. Whatever happens then, copies can be completed from another
+        start; a position without a source that keeps the log after it could not be continued.
+        """
+        ...
+
     def forget(self) -> list[str]:
         """Remove the pipeline's rows from the bookkeeping, not the tables; say what was done. Idempotent."""
         ...

@@ -13,6 +13,7 @@ import tenacity
 
 from cdcrep.backfill import Backfill
 from cdcrep.connector import Checkpoint, Pipeline, Sink, Source
+from cdcrep.crashpoint import reached
 from cdcrep.errors import CdcrepError, DivergedError, TransientError
 from cdcrep.events import Events
 from cdcrep.position import Position
@@ -66,6 +67,7 @@ class Supervisor:
         self._running: Backfill | Replication | None = None
         self._sink: Sink | None = None
         self._epoch: int | None = None
+        self._detached = False
         self._failures = 0
         self._started = time.time()
         self._figures: dict[str, Any] = {"position": None, "commit_time": None, "rows": 0, "transactions": 0}
@@ -133,21 +135,36 @@ class Supervisor:
             return
         source, sink = self._opened.open_source(), self._opened.open_sink()
         try:
-            checkpoint = self._open(sink)
-            self._sink = sink
-            if self._until_current and self._until is None:
-                self._until = source.current()
-            checkpoint = self._copy(source, sink, checkpoint)
-            if not self._stopping.is_set():
-                self._stream(source, sink, checkpoint)
+            if not self._detached:
+                self._replicate(source, sink)
             if self._then_tear_down and not self._stopping.is_set():
-                for message in [*source.tear_down(), *sink.forget()]:
-                    self._events.note(message)
+                self._dismantle(source, sink)
         finally:
             self._sink = None
             with contextlib.ExitStack() as both:
                 both.callback(source.close)
                 both.callback(sink.close)
+
+    def _replicate(self, source: Source, sink: Sink) -> None:
+        checkpoint = self._open(sink)
+        self._sink = sink
+        if self._until_current and self._until is None:
+            self._until = source.current()
+        checkpoint = self._copy(source, sink, checkpoint)
+        if not self._stopping.is_set():
+            self._stream(source, sink, checkpoint)
+
+    def _dismantle(self, source: Source, sink: Sink) -> None:
+        """Remove everything but the copied tables; when it is cut short, the next start can complete the copy."""
+        if not self._detached:
+            sink.detach()
+            self._detached = True
+        reached("engine.before_tear_down")
+        for message in source.tear_down():
+            self._events.note(message)
+        reached("engine.before_forget")
+        for message in sink.forget():
+            self._events.note(message)
 
     def _open(self, sink: Sink) -> Checkpoint:
         """Open the sink; a process that was replaced while it was away does not take the row back."""

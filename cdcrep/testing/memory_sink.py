@@ -188,6 +188,14 @@ class MemorySink:
         data = pa.table([pa.array([row[i] for row in rows], pa.string()) for i in range(len(columns))], names=columns)
         return Answer(data, book.position, book.commit_time)
 
+    def detach(self) -> None:
+        """Forget the position, and that copies are complete."""
+        with self.database.transaction() as transaction:
+            book = self._our_book()
+            interrupted = {name: replace(copied, done=False) for name, copied in book.tables.items()}
+            transaction.book(self.pipeline.name, replace(book, position=None, tables=interrupted))
+        self._position = None
+
     def forget(self) -> list[str]:
         """Delete the checkpoint row."""
         with self.database.transaction() as transaction:

@@ -360,6 +360,36 @@ class SinkCopyContract:
         with pytest.raises(CdcrepError):
             sink.query("create table shop.written (x int)")
 
+    def test_a_detached_target_has_interrupted_copies_and_no_position(self, target: Target, sink: Sink) -> None:
+        load(sink, Chunk(ITEMS, "a"), ROWS)
+        load(sink, Chunk(EVENTS, "a"), [("1", "x")])
+        sink.finish([ITEMS.id, EVENTS.id])
+        sink.apply(batch(1, inserted(ITEMS, *MORE[0])))
+
+        sink.detach()
+        sink.close()
+
+        again = target.sink(pipeline())
+        checkpoint = again.open()
+        assert checkpoint.position is None
+        assert checkpoint.tables[ITEMS.id] == Copied(FIRST, snapshot="note", chunks=frozenset({"a"}))
+        assert ordered(target.rows(ITEMS)) == [*ROWS, *MORE]
+        again.register({ITEMS.id: replace(checkpoint.tables[ITEMS.id], position=position(7))}, position(7))
+        again.apply(batch(8, inserted(ITEMS, "4", None, None)))
+        again.close()
+        assert ordered(target.rows(ITEMS)) == [*ROWS, *MORE, ("4", None, None)]
+
+    def test_a_fenced_process_detaches_nothing(self, target: Target, sink: Sink) -> None:
+        second = target.sink(pipeline())
+        second.open()
+
+        with pytest.raises(DivergedError):
+            sink.detach()
+        sink.close()
+
+        assert second.status()["position"] == FIRST
+        second.close()
+
     def test_forgetting_twice_is_fine_and_leaves_the_tables(self, target: Target, sink: Sink) -> None:
         load(sink, Chunk(ITEMS, "a"), ROWS)
 

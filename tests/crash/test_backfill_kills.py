@@ -76,3 +76,19 @@ def test_a_killed_backfill_keeps_its_finished_chunks(pipeline: Pipeline) -> None
     assert f"rows={ROWS}" not in again.output
     assert same(pipeline)
     assert left_behind(pipeline.source) == []
+
+
+@pytest.mark.crash
+@pytest.mark.parametrize("point", ["engine.before_tear_down", "engine.before_forget"])
+def test_a_backfill_that_is_killed_while_it_tidies_up_is_completed_by_the_next(pipeline: Pipeline, point: str) -> None:
+    killed = command(pipeline, "backfill", CDCREP_CRASH_AT=point)
+    pipeline.source.execute(
+        "UPDATE big SET v = 'new' WHERE id % 1000 = 0; DELETE FROM big WHERE id % 1000 = 1;"
+        "INSERT INTO big VALUES (-1, 'meanwhile')"
+    )
+    again = command(pipeline, "backfill")
+
+    assert (killed.code, again.code) == (-9, 0), again.output
+    assert f"rows={ROWS}" not in again.output
+    assert same(pipeline)
+    assert left_behind(pipeline.source) == []

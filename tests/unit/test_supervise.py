@@ -279,6 +279,23 @@ def test_a_one_shot_copy_leaves_no_slot_and_no_checkpoint(shop: Shop) -> None:
     assert shop.open_sink().open().position is None
 
 
+def test_a_failure_after_a_one_shot_copy_does_not_copy_again(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    tear_down, failures = MemorySource.tear_down, [TransientError("the source was lost")]
+
+    def failing_once(source: MemorySource) -> list[str]:
+        if failures:
+            raise failures.pop()
+        return tear_down(source)
+
+    monkeypatch.setattr(MemorySource, "tear_down", failing_once)
+
+    recorded = shop.run(then_tear_down=True)
+
+    assert (recorded.retries, recorded.finished_copies) == ([1], 1)
+    assert not shop.source.slots
+    assert shop.open_sink().status() == {}
+
+
 def test_nothing_is_confirmed_that_the_target_does_not_hold(shop: Shop) -> None:
     shop.run()
     before = list(shop.source.slots["shop"].confirmations)

@@ -249,6 +249,11 @@ class Bookkeeping:
             },
         }
 
+    def detach(self, connection: DuckDBPyConnection) -> None:
+        """Forget the pipeline's position, and that its copies are complete."""
+        for change in ("pipeline_state SET position = NULL", "table_state SET done = false"):
+            connection.execute(f"UPDATE {self.schema}.{change} WHERE pipeline = $1", [self.pipeline])
+
     def forget(self, connection: DuckDBPyConnection) -> list[str]:
         """Remove the pipeline's rows; say from where."""
         said = []

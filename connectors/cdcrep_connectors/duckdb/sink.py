@@ -176,6 +176,12 @@ class DuckDBSink:
         with self._looking() as (connection, book), translated("the query"):
             return query.run(connection, book, sql)
 
+    def detach(self) -> None:
+        """Forget the position and call every copy interrupted again."""
+        with self._writing("detaching the target") as (connection, book):
+            book.detach(connection)
+        self._seen = replace(self._checkpoint, position=None)
+
     def forget(self) -> list[str]:
         """Remove the pipeline's rows from the bookkeeping, not the tables."""
         if not self._options.path.exists():

@@ -276,6 +276,12 @@ def release(session: Session, fence: Fence, tables: Sequence[TableId]) -> None:
             session.execute(f"DELETE FROM cdcrep.{rows} WHERE {PLACE}", fence.pipeline, table.schema, table.name)
 
 
+def detach(session: Session, pipeline: str) -> None:
+    """Forget a pipeline's position, and that its copies are complete."""
+    session.execute("UPDATE cdcrep.checkpoints SET position = NULL WHERE pipeline = $1", pipeline)
+    session.execute("UPDATE cdcrep.tables SET copy_done = false WHERE pipeline = $1", pipeline)
+
+
 def forget(session: Session, pipeline: str) -> list[str]:
     """Remove a pipeline's rows; say what was done."""
     done = []

@@ -164,6 +164,14 @@ class PostgresSink:
         with self._own_session("querying the target", statement_timeout=0) as session:
             return answer(session, self._pipeline.name, sql)
 
+    def detach(self) -> None:
+        """Forget the position and call every copy interrupted again."""
+        session = self._opened()
+        with _translated("detaching the target"), session.transaction():
+            self._fence.hold(session)
+            checkpoint.detach(session, self._fence.pipeline)
+        self._fence.position = None
+
     def forget(self) -> list[str]:
         """Remove the pipeline's rows from the bookkeeping, not the tables; say what was done."""
         with self._own_session("forgetting the pipeline") as session:
