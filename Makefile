@@ -37,6 +37,7 @@ check: $(VENV)/.installed-dev
 
 test: $(VENV)/.installed-dev $(SERVERS)/.installed $(MYSQLS)/.installed
 	$(BIN)/pytest -n $(JOBS) --dist worksteal $(if $(COVERAGE),--cov --cov-report=term) $(ARGS)
+	$(if $(COVERAGE),$(BIN)/python -m tests.coverage_limits)
 
 bench: $(VENV)/.installed-dev $(SERVERS)/.installed
 	$(BIN)/python -m bench $(if $(QUICK),--quick) $(ARGS)

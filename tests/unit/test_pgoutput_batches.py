@@ -23,6 +23,7 @@ from tests.properties.pgoutput_messages import (
     make_relation,
     make_table,
     relation_message,
+    truncate,
     xlog,
 )
 
@@ -100,6 +101,26 @@ def test_while_only_known_transactions_come_the_stream_is_deduplicating() -> Non
 
     assert taker.take(frames(transaction(10, 1)))[0] == []
     assert taker.deduplicating
+
+
+def test_what_a_known_transaction_truncated_is_skipped_with_it() -> None:
+    messages = [begin(10), relation_message(RELATION), truncate(RELATION.oid), commit(10, 15)]
+
+    batches = feed(assembler(after=25), [*map(xlog, messages), *transaction(30, 1)], 100)
+
+    assert [[changes.truncated for changes in batch.changes] for batch in batches] == [[False]]
+    assert ids(batches) == [["1"]]
+
+
+def test_a_large_transaction_that_the_target_holds_is_skipped_while_it_arrives() -> None:
+    taker = assembler(after=25, bounds=Bounds(3, 1 << 20, 100))
+    # The relation was named in the skipped one and is not named again.
+    known = [xlog(message) for message in [begin(30), insert(RELATION.oid, ["12", "v"]), commit(30, 35)]]
+
+    batches = feed(taker, [*transaction(20, *range(2, 12)), *known], 3)
+
+    assert ids(batches) == [["12"]]
+    assert taker.skipped_transactions == 1
 
 
 @pytest.mark.parametrize("bite", [1, 3, 100])

@@ -116,6 +116,13 @@ def test_other_messages_are_taken_out_between_payloads() -> None:
     assert window.other_message() is None
 
 
+def test_a_message_beyond_what_arrays_can_address_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cdcrep_connectors.postgres.window.LIMIT", 2 * USUAL_BYTES)
+
+    with pytest.raises(DataError, match="more than can be held"):
+        put(Window(), copy_data([xlog(b"x" * (2 * USUAL_BYTES))]))
+
+
 @pytest.mark.parametrize("batches", [[[keepalive(1)], [xlog(b"a"), xlog(b"b" * USUAL_BYTES)], [keepalive(2)]]])
 def test_payloads_without_frames_are_kept_alike(batches: Sequence[Sequence[bytes]]) -> None:
     window = Window()
