@@ -102,7 +102,7 @@ def merge(batches: Sequence[Batch]) -> Batch:
 
 
 def concatenate(parts: Sequence[Changes]) -> Changes:
-    """Join consecutive changes of one table in one shape, from its last TRUNCATE on."""
+    """Join consecutive changes of one table in one shape, from its last TRUNCATE on; copied: the parts can go."""
     last_truncate = max((i for i, part in enumerate(parts) if part.truncated), default=0)
     parts = parts[last_truncate:]
     if len(parts) == 1:
@@ -112,12 +112,14 @@ def concatenate(parts: Sequence[Changes]) -> Changes:
     if any(part.old is not None for part in parts):
         old_present = np.concatenate([_mask(part.old_present, len(part)) for part in parts])
         types = next(part.old for part in parts if part.old is not None).schema
-        old = pa.concat_tables([part.old if part.old is not None else _nulls(types, len(part)) for part in parts])
+        old = pa.concat_tables(
+            [part.old if part.old is not None else _nulls(types, len(part)) for part in parts]
+        ).combine_chunks()
     ordinals = sorted({ordinal for part in parts for ordinal in part.unchanged})
     return Changes(
         table,
         np.concatenate([part.operations for part in parts]),
-        pa.concat_tables([part.new for part in parts if len(part)] or [parts[0].new]),
+        pa.concat_tables([part.new for part in parts if len(part)] or [parts[0].new]).combine_chunks(),
         old,
         old_present,
         {i: np.concatenate([_mask(part.unchanged.get(i), len(part)) for part in parts]) for i in ordinals},
