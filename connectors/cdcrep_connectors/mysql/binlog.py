@@ -1,0 +1,166 @@
+"""Decodes a binary log: events in one buffer to the changes of each table. No I/O.
+
+The events come from `framing` and `expansion`; `table_map` and `rows` have the layouts.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cdcrep.changes import Changes
+from cdcrep.columns import Positions, integers
+from cdcrep.errors import DataError
+from cdcrep.table import Table, TableId
+from cdcrep_connectors.mysql import event_types
+from cdcrep_connectors.mysql.column_codecs import ImpossibleDates
+from cdcrep_connectors.mysql.event_types import EventType
+from cdcrep_connectors.mysql.framing import HEADER, Events
+from cdcrep_connectors.mysql.rows import RowShape, decode_rows
+from cdcrep_connectors.mysql.table_map import TableMap, read_table_map
+
+TABLE_NUMBER: Final = np.uint64((1 << 48) - 1)
+MOST_MAPS: Final = 10_000
+"""TABLE_MAP events that are remembered by their bytes; then all are forgotten and read anew."""
+
+_ROWS: Final = np.zeros(256, np.bool_)
+_ROWS[[int(kind) for kind in event_types.ROWS]] = True
+
+
+@dataclass(frozen=True)
+class DecodedEvents:
+    """What ROWS events did to tables."""
+
+    changes: tuple[Changes, ...]
+    """One per table and shape, in the order of their first event."""
+    impossible_dates: Counter[tuple[TableId, str]]
+    """How many became NULL, per table and column."""
+
+
+@dataclass
+class _Run:
+    """Events of one table in one shape that become one `Changes`."""
+
+    shape: RowShape
+    events: list[Positions] = field(default_factory=list)
+
+
+class Decoder:
+    """Decodes the events of one stream.
+
+    `shape` makes the table of a TABLE_MAP, or None for tables that are not followed; it is called once for each that
+    differs from those before.
+    """
+
+    def __init__(
+        self,
+        shape: Callable[[TableMap], Table | None],
+        *,
+        mariadb: bool,
+        dates: ImpossibleDates = ImpossibleDates.TEXT,
+    ) -> None:
+        self._make_table = shape
+        self._mariadb = mariadb
+        self._dates = dates
+        self._maps: dict[bytes, int] = {}
+        """Content of a TABLE_MAP -> index in `_shapes`."""
+        self._shapes: list[RowShape | None] = []
+        self._known: dict[RowShape, int] = {}
+        """Where each shape stands in `_shapes`: a table that only got another number goes on as the same."""
+        self._current: dict[int, int] = {}
+        """Table number -> index in `_shapes`, as of the last event."""
+
+    def decode(self, events: Events) -> DecodedEvents:
+        """Decode the ROWS events among expanded ones; all others but TABLE_MAP are left to the caller.
+
+        Raises:
+            DataError: the bytes are not what the format says, or a row cannot be carried.
+        """
+        runs: dict[int, _Run] = {}
+        rows = np.flatnonzero(_ROWS[events.types])
+        for index, part in self._by_map(events, rows):
+            shape = self._shapes[index]
+            if shape is not None:
+                runs.setdefault(index, _Run(shape)).events.append(part)
+        ordered = sorted(runs.values(), key=lambda run: int(run.events[0][0]))
+        decoded = []
+        impossible: Counter[tuple[TableId, str]] = Counter()
+        for run in ordered:
+            chosen = run.events[0] if len(run.events) == 1 else np.sort(np.concatenate(run.events))
+            all_of_them = len(chosen) == len(events)
+            mine = (
+                events
+                if all_of_them
+                else Events(events.buffer, events.start[chosen], events.end[chosen], events.types[chosen])
+            )
+            result = decode_rows(run.shape, mine)
+            decoded.append(result.changes)
+            for column, count in result.impossible.items():
+                impossible[run.shape.table.id, column] += count
+        return DecodedEvents(tuple(changes for changes in decoded if len(changes)), impossible)
+
+    def forget(self) -> None:
+        """Forget which table has which number: at a FORMAT_DESCRIPTION and in a new file the server may start anew."""
+        self._current.clear()
+
+    def _by_map(self, events: Events, rows: Positions) -> list[tuple[int, Positions]]:
+        """Group ROWS events by the TABLE_MAP that holds for them."""
+        maps = np.flatnonzero(events.types == EventType.TABLE_MAP)
+        words = integers(events.buffer, "<u8")
+        for kind, chosen in (("TABLE_MAP", maps), ("ROWS", rows)):
+            if (events.end[chosen] - events.start[chosen] < HEADER + 8).any():
+                raise DataError(f"a {kind} event of the source is too short")
+        map_numbers = words[events.start[maps] + HEADER] & TABLE_NUMBER
+        indexes = self._read_maps(events, maps)
+        row_numbers = words[events.start[rows] + HEADER] & TABLE_NUMBER
+        found: list[tuple[int, Positions]] = []
+        for number in _distinct(row_numbers):
+            mine = rows if (row_numbers == number).all() else rows[row_numbers == number]
+            of_number = map_numbers == number
+            found += self._cut(int(number), mine, maps[of_number], indexes[of_number])
+        for number in _distinct(map_numbers):
+            self._current[int(number)] = int(indexes[map_numbers == number][-1])
+        return found
+
+    def _cut(
+        self, number: int, rows: Positions, maps: Positions, indexes: NDArray[np.int64]
+    ) -> list[tuple[int, Positions]]:
+        """Cut one table's events where its TABLE_MAP changes."""
+        before = self._current.get(number, -1)
+        known = np.concatenate([[before], indexes])[np.searchsorted(maps, rows)]
+        if (known < 0).any():
+            raise DataError("the source sent rows of a table before describing it")
+        edges = [0, *(np.flatnonzero(np.diff(known)) + 1).tolist(), len(rows)]
+        return [(int(known[first]), rows[first:after]) for first, after in pairwise(edges)]
+
+    def _read_maps(self, events: Events, maps: Positions) -> NDArray[np.int64]:
+        """Return the index of each TABLE_MAP's shape; those seen before cost one look-up."""
+        if len(self._maps) > MOST_MAPS:
+            self._maps.clear()
+        content = memoryview(events.buffer.data)
+        edges = zip((events.start[maps] + HEADER).tolist(), events.end[maps].tolist(), strict=True)
+        return np.array([self._index(bytes(content[begin:end])) for begin, end in edges], np.int64)
+
+    def _index(self, content: bytes) -> int:
+        index = self._maps.get(content)
+        if index is None:
+            described = read_table_map(content, mariadb=self._mariadb)
+            table = self._make_table(described)
+            shape = None if table is None else RowShape(described, table, self._dates)
+            index = len(self._shapes)
+            if shape is not None:
+                index = self._known.setdefault(shape, index)
+            if index == len(self._shapes):
+                self._shapes.append(shape)
+            self._maps[content] = index
+        return index
+
+
+def _distinct(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    return numbers[:1] if len(numbers) and (numbers == numbers[0]).all() else np.unique(numbers)

@@ -1,0 +1,302 @@
+"""Pairs what TABLE_MAP says of a column with what its table says, and decodes the column's values.
+
+Where the two contradict each other the table's shape is another than the rows', and nothing may be decoded with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from cdcrep.columns import Bytes, Mask
+from cdcrep.errors import DataError
+from cdcrep.table import Column
+from cdcrep_connectors.mysql import charsets, temporal
+from cdcrep_connectors.mysql.binary_json import decode_json
+from cdcrep_connectors.mysql.charsets import decode_text, decode_value
+from cdcrep_connectors.mysql.collations import charset_of
+from cdcrep_connectors.mysql.compressed_columns import inflate_value
+from cdcrep_connectors.mysql.event_types import ColumnCode
+from cdcrep_connectors.mysql.labels import decode_enum, decode_set
+from cdcrep_connectors.mysql.mariadb_types import decode_inet4, decode_inet6, decode_uuid
+from cdcrep_connectors.mysql.native import NativeType, parse_native
+from cdcrep_connectors.mysql.numbers import array, decode_bits, decode_decimals, decode_integers, decode_years
+from cdcrep_connectors.mysql.row_layout import Cells
+from cdcrep_connectors.mysql.slices import gather_bytes, gather_each, gather_padded
+from cdcrep_connectors.mysql.table_map import WireColumn
+from cdcrep_connectors.mysql.types import BINARIES, GEOMETRIES, INTEGERS, TEXTS
+
+
+class ImpossibleDates(StrEnum):
+    """What becomes of dates that MySQL keeps and no calendar has: 0000-00-00, 2024-02-31."""
+
+    TEXT = "text"
+    """All values of columns that can hold such dates are decoded to their text form: nothing is lost."""
+    REFUSE = "refuse"
+    """Dates are typed; an impossible one is a DataError."""
+    NULL = "null"
+    """Dates are typed; an impossible one becomes NULL and is counted."""
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """One column's values."""
+
+    values: pa.Array
+    impossible: Mask | None = None
+    """(n,) dates that became NULL; None: there are none."""
+
+
+@dataclass(frozen=True)
+class ColumnCodec:
+    """Decodes the values of one column."""
+
+    column: Column
+    wire: WireColumn
+    type_: pa.DataType
+    """Arrow type of what `decode` returns."""
+    decode: Callable[[Bytes, Cells], Decoded]
+
+
+Decode = Callable[[Bytes, Cells], pa.Array]
+
+_INTEGER_WIDTHS: Final = {
+    "tinyint": (ColumnCode.TINY, 1),
+    "smallint": (ColumnCode.SHORT, 2),
+    "mediumint": (ColumnCode.INT24, 3),
+    "int": (ColumnCode.LONG, 4),
+    "bigint": (ColumnCode.LONGLONG, 8),
+}
+_BLOB_LENGTHS: Final = {"tiny": 1, "medium": 3, "long": 4}
+_FIXED_STRINGS: Final = {"uuid": 16, "inet4": 4, "inet6": 16}
+_TEMPORAL_CODES: Final = {
+    "time": (ColumnCode.TIME2, ColumnCode.TIME),
+    "datetime": (ColumnCode.DATETIME2, ColumnCode.DATETIME),
+    "timestamp": (ColumnCode.TIMESTAMP2, ColumnCode.TIMESTAMP),
+}
+
+
+def codec_for(wire: WireColumn, column: Column, dates: ImpossibleDates) -> ColumnCodec:
+    """Return how a column's values are decoded.
+
+    Raises:
+        DataError: the rows' column and the table's are not of the same type, or it is not supported.
+    """
+    native = parse_native(column.type.native)
+    _check(wire, column, native)
+    type_, decode = _decoder(wire, native, dates)
+
+    def guarded(buffer: Bytes, cells: Cells) -> Decoded:
+        try:
+            decoded = decode(buffer, cells)
+        except DataError as error:
+            raise DataError(f"column {column.name!r}: {error.message}", hint=error.hint) from None
+        return decoded if isinstance(decoded, Decoded) else Decoded(decoded)
+
+    return ColumnCodec(column, wire, type_, guarded)
+
+
+def _check(wire: WireColumn, column: Column, native: NativeType) -> None:
+    """Refuse a column that another one has taken the place of."""
+    charset = native.charset
+    if wire.collation is not None and native.name in TEXTS | BINARIES | {"enum", "set"}:
+        sent = charset_of(wire.collation)
+        agrees = sent == (charset or ("binary" if native.name in BINARIES else sent))
+    else:
+        agrees = True
+    agrees &= wire.name is None or wire.name == column.name
+    if native.name in INTEGERS or native.name in ("decimal", "float", "double"):
+        agrees &= wire.unsigned is None or wire.unsigned == native.unsigned
+    if wire.labels is not None and native.name in ("enum", "set"):
+        known = charset or (charset_of(wire.collation) if wire.collation is not None else "utf8mb4")
+        agrees &= [decode_value(label, known) for label in wire.labels] == list(native.labels)
+    if not agrees or not _same_layout(wire, native):
+        raise DataError(
+            f"column {column.name!r}: the rows were written when it was not {column.type.native} or stood elsewhere",
+            hint="SET GLOBAL binlog_row_metadata = FULL tells the shape of rows from before an ALTER TABLE",
+        )
+
+
+def _same_layout(wire: WireColumn, native: NativeType) -> bool:
+    """Tell whether rows of this layout may be of this type."""
+    code, name = wire.code, native.name
+    if name in _INTEGER_WIDTHS:
+        return code is _INTEGER_WIDTHS[name][0]
+    if name in _TEMPORAL_CODES:
+        new, old = _TEMPORAL_CODES[name]
+        return (code is new and wire.scale == native.digits) or code is old
+    if name in GEOMETRIES:
+        return code is ColumnCode.GEOMETRY
+    if name in _FIXED_STRINGS:
+        return code is ColumnCode.STRING and wire.size == _FIXED_STRINGS[name]
+    if name in ("char", "binary", "varchar", "varbinary"):
+        longest = charsets.LONGEST_CHARACTER.get(native.charset or "") if name in TEXTS else 1
+        size = (native.numbers or (1,))[0] * longest if longest else wire.size
+        fixed = name in ("char", "binary")
+        codes = {ColumnCode.STRING} if fixed else {ColumnCode.VARCHAR, ColumnCode.VARCHAR_COMPRESSED}
+        # A compressed column counts the byte that says how.
+        return code in codes and size <= wire.size <= size + (code is ColumnCode.VARCHAR_COMPRESSED)
+    if name in TEXTS | BINARIES:
+        size = next((size for start, size in _BLOB_LENGTHS.items() if name.startswith(start)), 2)
+        return code in (ColumnCode.BLOB, ColumnCode.BLOB_COMPRESSED) and wire.size == size
+    match name:
+        case "decimal":
+            return code is ColumnCode.NEWDECIMAL and (wire.size, wire.scale) == (*native.numbers, 0)[:2]
+        case "bit":
+            return code is ColumnCode.BIT and wire.size == (native.numbers or (1,))[0]
+        case "date":
+            return code in (ColumnCode.DATE, ColumnCode.NEWDATE)
+        case "vector":
+            # MariaDB's is a VARBINARY.
+            return code in (ColumnCode.VECTOR, ColumnCode.VARCHAR)
+        case "float" | "double" | "year" | "enum" | "set" | "json":
+            return code is ColumnCode[name.upper()]
+    return False
+
+
+def _decoder(
+    wire: WireColumn, native: NativeType, dates: ImpossibleDates
+) -> tuple[pa.DataType, Callable[[Bytes, Cells], pa.Array | Decoded]]:
+    name = native.name
+    if name in _INTEGER_WIDTHS:
+        return _integers(_INTEGER_WIDTHS[name][1], unsigned=native.unsigned)
+    if name == "decimal":
+        type_ = pa.decimal128(wire.size, wire.scale) if wire.size <= 38 else pa.string()
+        return type_, lambda buffer, cells: decode_decimals(buffer, cells.start, cells.valid, wire.size, wire.scale)
+    if name in ("float", "double"):
+        width = wire.size
+        type_ = pa.float32() if width == 4 else pa.float64()
+        return type_, lambda buffer, cells: array(
+            type_, decode_integers(buffer, cells.start, width, unsigned=True), cells.valid
+        )
+    if name == "bit":
+        size = (wire.size + 7) // 8
+        return pa.uint64(), lambda buffer, cells: array(
+            pa.uint64(), decode_bits(buffer, cells.start, size), cells.valid
+        )
+    if name == "year":
+        return pa.uint16(), lambda buffer, cells: array(pa.uint16(), decode_years(buffer, cells.start), cells.valid)
+    if name in ("date", "datetime", "timestamp"):
+        return _dates(wire, native, dates)
+    if name == "time":
+        return pa.string(), lambda buffer, cells: temporal.decode_times(
+            buffer, cells.start, cells.valid, wire.code, native.digits
+        )
+    if name in ("enum", "set"):
+        return _labels(wire, native)
+    return _strings(wire, native)
+
+
+def _integers(width: int, *, unsigned: bool) -> tuple[pa.DataType, Decode]:
+    type_ = {
+        (1, False): pa.int8(),
+        (2, False): pa.int16(),
+        (3, False): pa.int32(),
+        (4, False): pa.int32(),
+        (8, False): pa.int64(),
+        (1, True): pa.uint8(),
+        (2, True): pa.uint16(),
+        (3, True): pa.uint32(),
+        (4, True): pa.uint32(),
+        (8, True): pa.uint64(),
+    }[width, unsigned]
+    return type_, lambda buffer, cells: array(
+        type_, decode_integers(buffer, cells.start, width, unsigned=unsigned), cells.valid
+    )
+
+
+def _dates(
+    wire: WireColumn, native: NativeType, dates: ImpossibleDates
+) -> tuple[pa.DataType, Callable[[Bytes, Cells], pa.Array | Decoded]]:
+    """Decode what can be no date: to text, or typed with a policy for those that are none."""
+    digits = native.digits
+    if native.name == "timestamp":
+        typed = pa.timestamp("us", tz="UTC")
+    else:
+        typed = pa.date32() if native.name == "date" else pa.timestamp("us")
+
+    def read(buffer: Bytes, cells: Cells) -> temporal.Moments:
+        if native.name == "date":
+            return temporal.read_dates(buffer, cells.start, cells.valid)
+        if native.name == "datetime":
+            return temporal.read_datetimes(buffer, cells.start, cells.valid, wire.code, digits)
+        return temporal.timestamp_moments(temporal.read_timestamps(buffer, cells.start, cells.valid, wire.code, digits))
+
+    def to_text(buffer: Bytes, cells: Cells) -> pa.Array:
+        moments = read(buffer, cells)
+        return moments.date_text(cells.valid) if native.name == "date" else moments.text(digits, cells.valid)
+
+    def to_typed(buffer: Bytes, cells: Cells) -> Decoded:
+        values: NDArray[Any]
+        if native.name == "timestamp":
+            values = temporal.read_timestamps(buffer, cells.start, cells.valid, wire.code, digits)
+            impossible = values == 0
+        else:
+            moments = read(buffer, cells)
+            values = moments.days() if native.name == "date" else moments.microseconds()
+            impossible = moments.impossible()
+        if cells.valid is not None:
+            impossible &= cells.valid
+        if not impossible.any():
+            return Decoded(array(typed, values, cells.valid))
+        if dates is ImpossibleDates.REFUSE:
+            raise DataError(
+                "a date that is none, such as 0000-00-00 or 2024-02-31",
+                hint='choose what becomes of such dates: impossible_dates = "text" or "null"',
+            )
+        valid = ~impossible if cells.valid is None else cells.valid & ~impossible
+        return Decoded(array(typed, values, valid), impossible)
+
+    return (pa.string(), to_text) if dates is ImpossibleDates.TEXT else (typed, to_typed)
+
+
+def _labels(wire: WireColumn, native: NativeType) -> tuple[pa.DataType, Decode]:
+    decode = decode_enum if native.name == "enum" else decode_set
+    return pa.string(), lambda buffer, cells: decode(buffer, cells.start, cells.valid, wire.size, native.labels)
+
+
+def _strings(wire: WireColumn, native: NativeType) -> tuple[pa.DataType, Decode]:
+    """Decode what has a length in front."""
+    name = native.name
+    if name == "json":
+        return pa.string(), lambda buffer, cells: gather_each(
+            buffer, cells.start, cells.end, cells.valid, decode_json, pa.string()
+        )
+    if name in _FIXED_STRINGS:
+        decode = {"uuid": decode_uuid, "inet4": decode_inet4, "inet6": decode_inet6}[name]
+        return pa.string(), decode
+    compressed = wire.code in (ColumnCode.BLOB_COMPRESSED, ColumnCode.VARCHAR_COMPRESSED)
+    if name not in TEXTS:
+        if compressed:
+            return pa.binary(), lambda buffer, cells: gather_each(
+                buffer, cells.start, cells.end, cells.valid, inflate_value, pa.binary()
+            )
+        if name == "binary":
+            return pa.binary(), lambda buffer, cells: gather_padded(
+                buffer, cells.start, cells.end, cells.valid, wire.size
+            )
+        return pa.binary(), lambda buffer, cells: gather_bytes(buffer, cells.start, cells.end, cells.valid)
+    charset = native.charset or (charset_of(wire.collation) if wire.collation is not None else None)
+    if charset is None or charset not in charsets.SUPPORTED:
+        raise DataError(f"text of the character set {charset or 'that is not known'} is not supported")
+    if compressed:
+        return pa.string(), lambda buffer, cells: gather_each(
+            buffer,
+            cells.start,
+            cells.end,
+            cells.valid,
+            lambda value: decode_value(inflate_value(value), charset),
+            pa.string(),
+        )
+    return pa.string(), lambda buffer, cells: decode_text(buffer, cells.start, cells.end, cells.valid, charset)
+
+
+def missing(cells: Cells) -> Cells:
+    """Return cells of the same rows without any value."""
+    return Cells(cells.start, cells.start, np.zeros(len(cells.start), np.bool_))

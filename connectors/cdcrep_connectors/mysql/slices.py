@@ -1,0 +1,88 @@
+"""Turns slices of a buffer into Arrow columns of bytes, of UTF-8, or of one value each made by a function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from cdcrep.columns import Bytes, Mask, Positions, bitmap, gather
+from cdcrep.errors import DataError
+
+
+def gather_bytes(buffer: Bytes, start: Positions, end: Positions, valid: Mask | None) -> pa.Array:
+    """Copy the slices `buffer[start:end]` into an Arrow `binary` array, as `columns.gather` does and as it asks."""
+    count = len(start)
+    if count == 0:
+        return pa.array([], pa.binary())
+    edges = np.empty(2 * count, np.int32)
+    edges[0::2] = start
+    edges[1::2] = end
+    slices = pa.Array.from_buffers(pa.binary(), 2 * count - 1, [None, pa.py_buffer(edges), pa.py_buffer(buffer)])
+    taken = slices.take(pa.array(np.arange(0, 2 * count, 2, dtype=np.int32)))
+    _, offsets, data = taken.buffers()
+    return pa.Array.from_buffers(pa.binary(), count, [bitmap(valid), offsets, data])
+
+
+def gather_padded(buffer: Bytes, start: Positions, end: Positions, valid: Mask | None, width: int) -> pa.Array:
+    """Copy slices into an Arrow `binary` array and fill each up to its width with zero bytes, as BINARY(n) has them.
+
+    Raises:
+        DataError: a slice is longer.
+    """
+    length = end - start
+    if len(length) and int(length.max()) > width:
+        raise DataError("a BINARY value is longer than its column")
+    columns = np.arange(width)
+    # Behind short values other content is read, at most to the buffer's end, and then masked.
+    index = np.minimum(start[:, None] + columns, len(buffer) - 1)
+    content = buffer[index] * (columns < length[:, None])
+    offsets = (np.arange(len(start) + 1, dtype=np.int64) * width).astype(np.int32)
+    return pa.Array.from_buffers(pa.binary(), len(start), [bitmap(valid), pa.py_buffer(offsets), pa.py_buffer(content)])
+
+
+def gather_each(
+    buffer: Bytes,
+    start: Positions,
+    end: Positions,
+    valid: Mask | None,
+    make: Callable[[bytes], str | bytes],
+    type_: pa.DataType,
+) -> pa.Array:
+    """Make each value by a function: Python per value, for the few types that leave no choice.
+
+    Raises:
+        DataError: what the function raises; or its text is not Unicode.
+    """
+    values = [None if value is None else make(value) for value in _each(buffer, start, end, valid)]
+    try:
+        return pa.array(values, type_)
+    except UnicodeEncodeError:
+        raise DataError("a text value holds half of a surrogate pair") from None
+
+
+def gather_text(buffer: Bytes, start: Positions, end: Positions, valid: Mask | None) -> pa.Array:
+    """Copy slices that are UTF-8 into an Arrow `string` array.
+
+    Raises:
+        DataError: a slice is not UTF-8.
+    """
+    return gather(buffer, start, end, valid)
+
+
+def from_fixed(values: NDArray[np.uint8], valid: Mask | None) -> pa.Array:
+    """Make an Arrow `string` array of the rows of (n, width) ASCII characters."""
+    count, width = values.shape
+    offsets = (np.arange(count + 1, dtype=np.int64) * width).astype(np.int32)
+    return pa.Array.from_buffers(
+        pa.string(), count, [bitmap(valid), pa.py_buffer(offsets), pa.py_buffer(np.ascontiguousarray(values))]
+    )
+
+
+def _each(buffer: Bytes, start: Positions, end: Positions, valid: Mask | None) -> Iterator[bytes | None]:
+    content = memoryview(buffer.data)
+    there = [True] * len(start) if valid is None else valid.tolist()
+    for begin, stop, is_there in zip(start.tolist(), end.tolist(), there, strict=True):
+        yield bytes(content[begin:stop]) if is_there else None
