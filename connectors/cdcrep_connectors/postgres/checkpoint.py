@@ -91,6 +91,19 @@ LOST: Final = """
     SELECT table_schema, table_name FROM cdcrep.tables
     WHERE pipeline = $1 AND to_regclass(format('%I.%I', table_schema, table_name)) IS NULL"""
 
+RESTARTED: Final = """
+    SELECT table_schema, table_name FROM cdcrep.tables t
+    WHERE pipeline = $1 AND NOT copy_done AND EXISTS (
+        SELECT FROM pg_index i
+        WHERE i.indrelid = to_regclass(format('%I.%I', t.table_schema, t.table_name))
+            AND (i.indisunique OR i.indisexclusion) AND NOT (i.indisunique AND t.key <@ array(
+                SELECT attname::text FROM pg_attribute
+                WHERE attrelid = i.indrelid AND attnum = ANY (i.indkey[0:i.indnkeyatts - 1])
+            ))
+    )"""
+"""Tables whose interrupted copy cannot be completed, because rows of it may collide with older images of other rows in
+an index beside that of the key."""
+
 PLACE: Final = "pipeline = $1 AND table_schema = $2 AND table_name = $3"
 
 
@@ -167,13 +180,18 @@ def take(session: Session, pipeline: str, source: str) -> Fence:
     return Fence(pipeline, epoch, position)
 
 
-def read(session: Session, fence: Fence) -> Checkpoint:
-    """Read the pipeline's checkpoint with the copies of its tables."""
+def read(session: Session, fence: Fence, *, restart: bool) -> Checkpoint:
+    """Read the pipeline's checkpoint with the copies of its tables.
+
+    `restart`: interrupted copies that cannot be completed are shown without chunks, so that they begin again.
+    """
+    restarted = {TableId(*row) for row in session.fetch(RESTARTED, fence.pipeline)} if restart else ()
     chunks: dict[TableId, set[str]] = {}
     for schema, name, chunk in session.fetch(
         "SELECT table_schema, table_name, chunk FROM cdcrep.chunks WHERE pipeline = $1", fence.pipeline
     ):
-        chunks.setdefault(TableId(schema, name), set()).add(chunk)
+        if (table := TableId(schema, name)) not in restarted:
+            chunks.setdefault(table, set()).add(chunk)
     copies = session.fetch(
         "SELECT table_schema, table_name, copy_position, copy_done, copy_snapshot "
         "FROM cdcrep.tables WHERE pipeline = $1 AND copy_position IS NOT NULL ORDER BY 1, 2",

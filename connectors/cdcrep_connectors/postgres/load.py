@@ -15,6 +15,7 @@ from cdcrep.table import Table
 from cdcrep_connectors.postgres import checkpoint
 from cdcrep_connectors.postgres.apply_keyed import on_key, upsert_staged
 from cdcrep_connectors.postgres.checkpoint import Fence
+from cdcrep_connectors.postgres.collisions import explain
 from cdcrep_connectors.postgres.column_types import DIALECT
 from cdcrep_connectors.postgres.copy_in import can_copy_frames, copy_frames
 from cdcrep_connectors.postgres.copy_text import copy_text
@@ -59,7 +60,7 @@ class PostgresLoader:
                 checkpoint.remember_chunk(self._session, self._fence.pipeline, chunk.table.id, chunk.name, rows, size)
                 reached("load.before_commit")
         except (psycopg.Error, CdcrepError) as error:
-            raise translate(error, f"loading {chunk.table.id}") from error
+            raise explain(self._session, self._fence.pipeline, error, f"loading {chunk.table.id}") from error
         reached("load.after_commit")
         return rows, size
 

@@ -16,6 +16,7 @@ from cdcrep.table import Table, TableId
 from cdcrep_connectors.postgres import checkpoint, predecessors, user_types
 from cdcrep_connectors.postgres.apply import Applier
 from cdcrep_connectors.postgres.checkpoint import Fence
+from cdcrep_connectors.postgres.collisions import explain
 from cdcrep_connectors.postgres.failures import translate
 from cdcrep_connectors.postgres.load import PostgresLoader
 from cdcrep_connectors.postgres.options import ServerOptions
@@ -53,7 +54,9 @@ class PostgresSink:
                 self._fence = predecessors.take_over(self._session, self._pipeline.name, self._pipeline.source)
                 self._applier = Applier(self._session, self._fence)
                 checkpoint.forget_lost(self._session, self._fence)
-                return checkpoint.read(self._session, self._fence)
+                # Beginning again would empty a table whose other rows are to be kept.
+                restart = self._pipeline.on_existing != "keep"
+                return checkpoint.read(self._session, self._fence, restart=restart)
         except CdcrepError:
             self.close()
             raise
@@ -142,12 +145,12 @@ class PostgresSink:
 
     def apply(self, batch: Batch) -> None:
         """Apply a batch's net effect and its position in one transaction, durable on return."""
-        self._opened()
+        session = self._opened()
         assert self._applier is not None
         try:
             self._applier.apply(batch)
         except psycopg.Error as error:
-            raise translate(error, "applying changes") from error
+            raise explain(session, self._pipeline.name, error, "applying changes") from error
 
     def cancel(self) -> None:
         """Make a running `apply` roll back and raise TransientError soon; thread-safe."""
