@@ -116,7 +116,7 @@ class Backfill:
                     remaining = [replace(chunk, overlapping=True) for chunk in remaining]
             elif not remaining:
                 copied[table.id] = before
-            elif all(chunk.overlapping for chunk in remaining) and self._pipeline.on_existing == "keep":
+            elif self._pipeline.on_existing == "keep":
                 raise SetupError(
                     f"{table.id}: the first copy was interrupted; it cannot be completed beside other rows",
                     hint='set on_existing = "replace", or empty the target table and run cdcrep teardown first',

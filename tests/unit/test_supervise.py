@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from cdcrep.connector import Copied, Pipeline, Sink, Source
+from cdcrep.connector import Copied, OnExisting, Pipeline, Sink, Source
 from cdcrep.errors import CdcrepError, DivergedError, SetupError, TransientError
 from cdcrep.position import Position
 from cdcrep.selection import Selection
@@ -60,6 +60,7 @@ class Shop:
     name: str = field(default_factory=lambda: uuid4().hex)
     max_retries: int = 3
     include: tuple[str, ...] = ("public.*",)
+    on_existing: OnExisting = "refuse"
 
     def __post_init__(self) -> None:
         self.source.create(ORDERS)
@@ -70,7 +71,7 @@ class Shop:
 
     @property
     def pipeline(self) -> Pipeline:
-        return Pipeline("shop", Selection(self.include), heartbeat_seconds=0.05)
+        return Pipeline("shop", Selection(self.include), on_existing=self.on_existing, heartbeat_seconds=0.05)
 
     @property
     def source(self) -> SourceDatabase:
@@ -317,7 +318,8 @@ def test_a_replaced_source_is_refused(shop: Shop) -> None:
         shop.run()
 
 
-def test_an_interrupted_copy_goes_on_and_converges(shop: Shop) -> None:
+def interrupt_a_copy(shop: Shop) -> None:
+    """Leave one durable chunk of every table in the target."""
     source, sink = shop.open_source(), shop.open_sink()
     sink.open()
     tables = source.tables()
@@ -328,6 +330,10 @@ def test_an_interrupted_copy_goes_on_and_converges(shop: Shop) -> None:
     for table in tables:
         chunk = snapshot.chunks(table, None)[0]
         sink.loader().load(chunk, snapshot.read(chunk))
+
+
+def test_an_interrupted_copy_goes_on_and_converges(shop: Shop) -> None:
+    interrupt_a_copy(shop)
     for number in range(0, 20, 2):
         shop.source.commit(
             Update("public.orders", {"id": str(number)}, {"note": "newer"}), Insert("public.events", {"what": "more"})
@@ -337,6 +343,18 @@ def test_an_interrupted_copy_goes_on_and_converges(shop: Shop) -> None:
     shop.run()
 
     shop.assert_equal()
+
+
+@pytest.mark.parametrize("table", [ORDERS, EVENTS], ids=["with a key", "without a key"])
+def test_an_interrupted_copy_beside_other_rows_does_not_take_these_with_it(shop: Shop, table: Table) -> None:
+    shop.on_existing, shop.include = "keep", (str(table.id),)
+    interrupt_a_copy(shop)
+    before = shop.target.rows(str(table.id))
+
+    with pytest.raises(SetupError, match="cannot be completed beside other rows"):
+        shop.run()
+
+    assert shop.target.rows(str(table.id)) == before
 
 
 def test_positions_of_a_run_are_shown(shop: Shop) -> None:
