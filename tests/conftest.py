@@ -5,9 +5,9 @@ from __future__ import annotations
 import hypothesis
 import pytest
 
-pytest_plugins = ["tests.servers.fix_postgres", "tests.servers.fix_fault_proxy"]
+pytest_plugins = ["tests.servers.fix_postgres", "tests.servers.fix_mysql", "tests.servers.fix_fault_proxy"]
 
-SERVER_FIXTURES = {"postgres_server", "own_postgres_server"}
+SERVER_FIXTURES = {"postgres_server", "own_postgres_server", "mysql_server", "own_mysql_server"}
 
 # No deadline per example: the machine may be busy with servers.
 hypothesis.settings.register_profile("cdcrep", deadline=None, print_blob=True)
