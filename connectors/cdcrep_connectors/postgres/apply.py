@@ -19,6 +19,7 @@ from cdcrep_connectors.postgres.apply_direct import DirectStatements
 from cdcrep_connectors.postgres.apply_keyed import delete_keys, write_rows
 from cdcrep_connectors.postgres.apply_rows import add_rows, remove_rows
 from cdcrep_connectors.postgres.checkpoint import Fence
+from cdcrep_connectors.postgres.key_match import KeyMatch, read_key_match
 from cdcrep_connectors.postgres.round_trip import Statement
 from cdcrep_connectors.postgres.session import Session
 from cdcrep_connectors.postgres.stage import Stage
@@ -42,6 +43,7 @@ class Applier:
         self._session = session
         self._fence = fence
         self._targets: dict[TableId, TargetTable] = {}
+        self._matches: dict[TableId, KeyMatch] = {}
         self._stages: dict[TableId, Stage] = {}
         self._direct: dict[TableId, DirectStatements] = {}
         self._numbers = count()
@@ -161,6 +163,7 @@ class Applier:
             )
         if columns != shape(table) or tuple(key) != table.key:
             checkpoint.remember_shape(session, pipeline, table.id, shape(table), table.key)
+        self._matches[table.id] = read_key_match(session, target)
         self._direct.pop(table.id, None)
         if (stage := self._stages.pop(table.id, None)) is not None:
             stage.drop(session)
@@ -169,13 +172,14 @@ class Applier:
     def _direct_statements(self, target: TargetTable) -> DirectStatements:
         direct = self._direct.get(target.table.id)
         if direct is None:
-            direct = self._direct[target.table.id] = DirectStatements(target)
+            direct = self._direct[target.table.id] = DirectStatements(target, self._matches[target.table.id])
         return direct
 
     def _stage(self, target: TargetTable) -> Stage:
         stage = self._stages.get(target.table.id)
         if stage is None:
-            stage = self._stages[target.table.id] = Stage(target, next(self._numbers))
+            match = self._matches[target.table.id]
+            stage = self._stages[target.table.id] = Stage(target, match, next(self._numbers))
         return stage
 
     def _ordered(self, work: Work) -> Work:

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from cdcrep.fold import Net, NetRows
 from cdcrep_connectors.postgres.copy_text import text_form
+from cdcrep_connectors.postgres.key_match import KeyMatch
 from cdcrep_connectors.postgres.round_trip import Statement
 from cdcrep_connectors.postgres.session import Session
 from cdcrep_connectors.postgres.target_tables import TargetTable
@@ -60,8 +61,8 @@ def run(session: Session, statements: Sequence[Statement]) -> bool:
 class DirectStatements:
     """The statements, one per row, that apply small changes to one target table."""
 
-    def __init__(self, target: TargetTable) -> None:
-        self._target = target
+    def __init__(self, target: TargetTable, match: KeyMatch) -> None:
+        self._target, self._match = target, match
         self._updates: dict[frozenset[int], tuple[str, list[int]]] = {}
         names = [target.column(i) for i in target.written]
         places = ", ".join(f"${n}" for n in range(1, len(names) + 1))
@@ -106,8 +107,8 @@ class DirectStatements:
         return _one_row(f"UPDATE {target.name} SET {changes} WHERE {condition}"), [*ordinals, *key]
 
     def _with_key(self, first: int) -> str:
-        columns = map(self._target.column, self._target.table.key_positions)
-        return " AND ".join(f"{column} = ${n}" for n, column in enumerate(columns, first))
+        columns = [self._target.column(i) for i in self._target.table.key_positions]
+        return self._match.same(columns, [f"${n}" for n in range(first, first + len(columns))])
 
 
 def _one_row(statement: str) -> str:

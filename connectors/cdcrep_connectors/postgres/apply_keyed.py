@@ -42,7 +42,8 @@ def delete_keys(session: Session, stage: Stage, net: Net) -> int:
 def _spare_moving(session: Session, stage: Stage) -> int:
     """Take the keys that staged rows move away from out of the staged keys; return how many those are."""
     # As the server compares keys: 1.0 is 1.00. Between two temporary tables a hash join is right.
-    same = " AND ".join(f"k.c{i} = s.m{n}" for n, i in enumerate(stage.target.table.key_positions))
+    key = stage.target.table.key_positions
+    same = stage.match.same([f"k.c{i}" for i in key], [f"s.m{n}" for n in range(len(key))])
     session.execute("SET LOCAL enable_hashjoin = on")
     spared = _count(session, f"DELETE FROM {stage.keys} k WHERE EXISTS (SELECT FROM {stage.images} s WHERE {same})")
     session.execute("SET LOCAL enable_hashjoin = off")
@@ -50,7 +51,7 @@ def _spare_moving(session: Session, stage: Stage) -> int:
 
 
 def _delete_staged(session: Session, stage: Stage) -> int:
-    return _count(session, f"DELETE FROM {stage.target.name} t USING {stage.keys} s WHERE {on_key(stage.target)}")
+    return _count(session, f"DELETE FROM {stage.target.name} t USING {stage.keys} s WHERE {on_key(stage)}")
 
 
 def write_rows(session: Session, stage: Stage, net: Net) -> int:
@@ -111,14 +112,14 @@ def _update(session: Session, stage: Stage, net: Net, which: Mask) -> int:
     target, rows = stage.target, net.rows if which.all() else net.rows.filter(pa.array(which))
     unknown = Unknown.of({i: mask[which] for i, mask in net.unknown.items()}, rows.num_rows)
     stage.fill_rows(session, staged_columns(target, rows, unknown), rows.num_rows)
-    updated = _update_from_stage(session, stage, unknown, on_key(target), with_key=False)
+    updated = _update_from_stage(session, stage, unknown, on_key(stage), with_key=False)
     return _insert_missing(session, stage, unknown, rows.num_rows - updated)
 
 
 def upsert_staged(session: Session, stage: Stage, rows: int) -> None:
     """Update or insert the fully known rows that the stage holds, `rows` in number."""
     unknown = Unknown.of({}, rows)
-    updated = _update_from_stage(session, stage, unknown, on_key(stage.target), with_key=False)
+    updated = _update_from_stage(session, stage, unknown, on_key(stage), with_key=False)
     _insert_missing(session, stage, unknown, rows - updated)
 
 
@@ -142,7 +143,7 @@ def _insert_missing(session: Session, stage: Stage, unknown: Unknown, absent: in
         session,
         f"INSERT INTO {target.name} ({', '.join(map(target.column, target.written))}) OVERRIDING SYSTEM VALUE "
         f"SELECT {', '.join(_staged(target, unknown))} FROM {stage.images} s "
-        f"WHERE {complete}NOT EXISTS (SELECT FROM {target.name} t WHERE {on_key(target)})",
+        f"WHERE {complete}NOT EXISTS (SELECT FROM {target.name} t WHERE {on_key(stage)})",
     )
     if inserted < absent:
         raise _incomplete(target, absent - inserted)
@@ -173,7 +174,7 @@ def _move(session: Session, stage: Stage, net: Net) -> int:
     stage.fill(session, stage.keys, columns, rows.num_rows)
     _spare_moving(session, stage)
     _delete_staged(session, stage)
-    moved = _update_from_stage(session, stage, unknown, _on_match(target), with_key=True)
+    moved = _update_from_stage(session, stage, unknown, _on_match(stage), with_key=True)
     return _insert_missing(session, stage, unknown, rows.num_rows - moved)
 
 
@@ -190,7 +191,7 @@ def _rewrite(session: Session, stage: Stage, net: Net) -> int:
     stage.fill_rows(session, staged_columns(target, rows, unknown, match), rows.num_rows)
     images = f"pg_temp.cdcrep_images_{stage.number}"
     found = _take_images(session, stage, unknown, images)
-    for condition in (on_key(target), _on_match(target)):
+    for condition in (on_key(stage), _on_match(stage)):
         session.execute(f"DELETE FROM {target.name} t USING {stage.images} s WHERE {condition}")
     names = [target.table.columns[i].name for i in target.written] + target.own
     session.execute(
@@ -210,7 +211,7 @@ def _take_images(session: Session, stage: Stage, unknown: Unknown, images: str) 
     return _count(
         session,
         f"CREATE TEMPORARY TABLE {images} ON COMMIT DROP AS "
-        f"SELECT {columns} FROM {stage.images} s JOIN {target.name} t ON {_on_match(target)}",
+        f"SELECT {columns} FROM {stage.images} s JOIN {target.name} t ON {_on_match(stage)}",
     )
 
 
@@ -232,13 +233,15 @@ def _before(net: Net) -> pa.Table:
     return pa.table(before, names=key.column_names)
 
 
-def on_key(target: TargetTable) -> str:
+def on_key(stage: Stage) -> str:
     """Return the condition that a row `t` of the target has the key of a staged row `s`."""
-    return " AND ".join(f"t.{target.column(i)} = s.c{i}" for i in target.table.key_positions)
+    key = stage.target.table.key_positions
+    return stage.match.same([f"t.{stage.target.column(i)}" for i in key], [f"s.c{i}" for i in key])
 
 
-def _on_match(target: TargetTable) -> str:
-    return " AND ".join(f"t.{target.column(i)} = s.m{k}" for k, i in enumerate(target.table.key_positions))
+def _on_match(stage: Stage) -> str:
+    key = stage.target.table.key_positions
+    return stage.match.same([f"t.{stage.target.column(i)}" for i in key], [f"s.m{k}" for k in range(len(key))])
 
 
 def _count(session: Session, statement: str) -> int:

@@ -20,6 +20,7 @@ from cdcrep_connectors.postgres.column_types import DIALECT
 from cdcrep_connectors.postgres.copy_in import can_copy_frames, copy_frames
 from cdcrep_connectors.postgres.copy_text import copy_text
 from cdcrep_connectors.postgres.failures import translate
+from cdcrep_connectors.postgres.key_match import read_key_match
 from cdcrep_connectors.postgres.session import Session
 from cdcrep_connectors.postgres.stage import Stage
 from cdcrep_connectors.postgres.target_tables import TargetTable, find
@@ -75,7 +76,7 @@ class PostgresLoader:
                 self._session.execute(f"ANALYZE {stage.keys}")
                 # Every row is looked at: here a hash join is right.
                 self._session.execute("SET LOCAL enable_hashjoin = on")
-                kept = f"SELECT FROM {stage.keys} s WHERE {on_key(stage.target)}"
+                kept = f"SELECT FROM {stage.keys} s WHERE {on_key(stage)}"
                 self._session.execute(f"DELETE FROM {stage.target.name} t WHERE NOT EXISTS ({kept})")
                 removed = self._session.cursor.rowcount
                 self._fence.hold(self._session)
@@ -141,7 +142,7 @@ class PostgresLoader:
             target = find(self._session, table)
             if target is None:
                 raise SetupError(f"{table.id}: the table is missing in the target")
-            stage = Stage(target, len(self._stages))
+            stage = Stage(target, read_key_match(self._session, target), len(self._stages))
             if table.key:
                 stage.create(self._session)
             self._stages[table] = stage

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from cdcrep.changes import Mask
 from cdcrep.errors import DataError
 from cdcrep.fold import encode
+from cdcrep_connectors.postgres.key_match import KeyMatch
 from cdcrep_connectors.postgres.session import Session
 from cdcrep_connectors.postgres.target_tables import TargetTable
 
@@ -29,6 +30,7 @@ class Stage:
     """
 
     target: TargetTable
+    match: KeyMatch
     number: int
     created: bool = False
     filled: set[str] = field(default_factory=set)
@@ -57,7 +59,7 @@ class Stage:
         if not self.split:
             return self.rows
         key = self.target.table.key_positions
-        same = " AND ".join(f"b.c{i} = r.c{i}" for i in key)
+        same = self.match.same([f"b.c{i}" for i in key], [f"r.c{i}" for i in key])
         extra = ", ".join(f"b.{name}" for name in [*(f"m{k}" for k in range(len(key))), "u"])
         return f"(SELECT r.*, {extra} FROM {self.rows} r JOIN {self.beside} b ON {same})"
 
