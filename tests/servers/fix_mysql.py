@@ -10,16 +10,20 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
+import subprocess
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Final
 
 import pymysql
 import pytest
 
 from tests.servers.fix_postgres import unavailable
-from tests.servers.mysql_binaries import RELEASES, NoServerError, Release, find_binaries
+from tests.servers.mysql_binaries import RELEASES, NoServerError, Release, find_binaries, give_away
 from tests.servers.mysql_database import MySQLDatabase, RunningMySQL
 from tests.servers.mysql_server import START_SECONDS, MySQLServer, default_settings
 from tests.servers.waiting import wait_until
@@ -123,6 +127,21 @@ def own_mysql_server() -> Iterator[StartMySQL]:
             return stack.enter_context(MySQLServer(binaries, settings))
 
         yield start
+
+
+@pytest.fixture
+def tls_certificate() -> Iterator[Path]:
+    """A directory with a self-signed `tls.crt` for localhost and its `tls.key`, which a server may read."""
+    # Not below tmp_path, which the server's user cannot enter.
+    directory = Path(tempfile.mkdtemp(prefix="cdcrep-tls-", dir="/tmp"))
+    directory.chmod(0o755)
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"]
+    command += ["-addext", "subjectAltName=DNS:localhost"]
+    key, crt = directory / "tls.key", directory / "tls.crt"
+    subprocess.run([*command, "-keyout", key, "-out", crt], check=True, capture_output=True)
+    give_away(key)
+    yield directory
+    shutil.rmtree(directory)
 
 
 @pytest.fixture
