@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from cdcrep.testing import contract, crash
+from tests.servers.waiting import DEADLINE_SECONDS
 
 PAGE = Path(__file__).parents[2] / "docs" / "writing-a-connector.md"
 BLOCK = re.compile(r"^```python\n(?P<code>.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -26,7 +27,7 @@ def test_the_examples_run_and_pass_the_contract(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=DEADLINE_SECONDS,
     )
 
     assert len(blocks) == 4

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from cdcrep_connectors.postgres.lsn import parse_lsn
 from tests.crash.pipeline import PROGRAM, Pipeline
-from tests.servers.waiting import wait_until
+from tests.servers.waiting import DEADLINE_SECONDS, wait_until
 
 STUBBORN = ("--set", "max_retries=1000")
 """Arguments of a run that outlasts every outage of a test."""
@@ -38,7 +38,7 @@ class Running:
         """What it has printed so far."""
         return self.pipeline.log.read_bytes()[self.log_start :].decode(errors="replace")
 
-    def until(self, condition: Callable[[], object], what: str, deadline_seconds: float = 60.0) -> None:
+    def until(self, condition: Callable[[], object], what: str, deadline_seconds: float = DEADLINE_SECONDS) -> None:
         """Wait until a condition holds; fail at once if the process ends before."""
 
         def holds() -> bool:
@@ -66,7 +66,7 @@ class Running:
             raise AssertionError(f"ended with {code}\n{self.logged[-4000:]}")
 
 
-def command(pipeline: Pipeline, *words: str, deadline: float = 60.0, **environment: str) -> Ended:
+def command(pipeline: Pipeline, *words: str, deadline: float = DEADLINE_SECONDS, **environment: str) -> Ended:
     """Run a command to its end: `command(pipeline, "run", "--until-current")`."""
     name, *arguments = words
     done = subprocess.run(

@@ -15,10 +15,16 @@ import duckdb
 import psycopg
 from psycopg import sql
 
+from cdcrep.config import load
+from cdcrep.progress import LogLines
+from cdcrep.supervise import Supervisor
 from tests.crash.workload import TABLES
 from tests.servers.database import Database
+from tests.servers.waiting import DEADLINE_SECONDS
 
 PROGRAM = (sys.executable, "-m", "cdcrep.testing.crash", "--")
+NO_COVERAGE = {"COVERAGE_PROCESS_CONFIG": "", "COVERAGE_PROCESS_START": ""}
+"""Environment of a child that is killed before it could say what it reached, or whose time or memory is judged."""
 
 
 @dataclass
@@ -42,17 +48,19 @@ class Pipeline:
         return cls(config, directory / "log", source, target_url)
 
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
-        """Start `cdcrep run` with the crash points and broken builds that `environment` asks for; empty: without it."""
-        inherited = {name: value for name, value in os.environ.items() if name not in environment}
-        asked = {name: value for name, value in environment.items() if value}
+        """Start `cdcrep run` with the crash points and broken builds that `environment` asks for."""
         with self.log.open("ab") as log:
             return subprocess.Popen(
                 [*PROGRAM, "run", str(self.config), *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**inherited, "CDCREP_RUNTIME_DIR": str(self.config.parent), **asked},
+                env=environment_with(**{**NO_COVERAGE, "CDCREP_RUNTIME_DIR": str(self.config.parent), **environment}),
             )
+
+    def catch_up(self) -> None:
+        """Replicate what was committed so far, in this process."""
+        Supervisor(load(self.config), events=LogLines("catching up"), until_current=True).run()
 
     def kill_at_random(self, rng: random.Random, *, longest: float = 1.5) -> int:
         """Start, let run for a random time, SIGKILL; return the exit status (negative: the signal)."""
@@ -63,7 +71,7 @@ class Pipeline:
             process.send_signal(signal.SIGKILL)
             return process.wait()
 
-    def kill_at_point(self, name: str, count: int, *, broken: str = "", deadline: float = 30.0) -> bool:
+    def kill_at_point(self, name: str, count: int, *, broken: str = "", deadline: float = DEADLINE_SECONDS) -> bool:
         """Start with a crash point armed; tell whether it was reached before the deadline."""
         process = self.start(CDCREP_CRASH_AT=f"{name}:{count}", CDCREP_BROKEN=broken)
         try:
@@ -73,7 +81,7 @@ class Pipeline:
             process.wait()
             return False
 
-    def finish(self, *, broken: str = "", deadline: float = 120.0) -> int:
+    def finish(self, *, broken: str = "", deadline: float = DEADLINE_SECONDS) -> int:
         """Run until current; return the exit status."""
         process = self.start("--until-current", CDCREP_BROKEN=broken)
         try:
@@ -110,6 +118,11 @@ class Pipeline:
                 f"{len(set(target) - set(source))} should not be there: {len(source)} against {len(target)} rows\n"
                 f"{self.tail()}"
             )
+
+
+def environment_with(**changes: str) -> dict[str, str]:
+    """Return this process's environment with changes; an empty value takes a name out."""
+    return {name: value for name, value in {**os.environ, **changes}.items() if value}
 
 
 def rows_of(connection: psycopg.Connection[Any], table: str) -> list[tuple[Any, ...]]:

@@ -15,6 +15,7 @@ from tests.crash.pipeline import Pipeline
 from tests.crash.test_kills import judge
 from tests.crash.workload import SCHEMA, writing
 from tests.servers.database import Database
+from tests.servers.waiting import DEADLINE_SECONDS
 
 STOPS = int(os.environ.get("CDCREP_TEST_STOPS", "12"))
 STOP_SECONDS = 5.0
@@ -34,7 +35,7 @@ def stop(run: Running) -> None:
     """Ask for an end, and check that it comes soon and in order."""
     asked = time.monotonic()
     run.process.send_signal(signal.SIGTERM)
-    code = run.process.wait(timeout=30)
+    code = run.process.wait(timeout=DEADLINE_SECONDS)
     seconds = time.monotonic() - asked
 
     assert code == 0, run.logged[-4000:]
@@ -68,7 +69,7 @@ def test_a_stop_leaves_nothing_to_repeat(pipeline: Pipeline, seed: int) -> None:
         stop(run)
 
     with running(pipeline, "-v", "--until-current") as again:
-        assert again.process.wait(timeout=60) == 0
+        assert again.process.wait(timeout=DEADLINE_SECONDS) == 0
     assert "deduplicating" not in again.logged
     judge(pipeline, writers)
 

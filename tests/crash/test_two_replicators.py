@@ -13,9 +13,7 @@ from tests.crash.children import newest, running
 from tests.crash.pipeline import Pipeline
 from tests.servers.database import Database, RunningServer
 from tests.servers.fix_postgres import DEFAULT_MAJOR, StartServer
-from tests.servers.waiting import wait_until
-
-DEADLINE = 60.0
+from tests.servers.waiting import DEADLINE_SECONDS, wait_until
 
 WAITING = """
 SELECT count(*) FROM pg_stat_activity
@@ -61,14 +59,14 @@ def test_a_process_that_was_stopped_inside_a_transaction_does_not_hold_its_succe
             blocker.execute("SELECT FROM cdcrep.checkpoints FOR UPDATE")
             # Too many for one message: the commit is a statement of its own, which is never sent.
             source.execute("INSERT INTO ledger SELECT generate_series(1, 200)")
-            wait_until(lambda: target_database.execute(WAITING) == [(1,)], DEADLINE, "a transaction that waits")
+            wait_until(lambda: target_database.execute(WAITING) == [(1,)], what="a transaction that waits")
             first.process.send_signal(signal.SIGSTOP)
-        wait_until(lambda: target_database.execute(STANDING_STILL) == [(1,)], DEADLINE, "the row in its hands")
+        wait_until(lambda: target_database.execute(STANDING_STILL) == [(1,)], what="the row in its hands")
 
         with running(pipeline, CDCREP_RUNTIME_DIR=str(tmp_path / "elsewhere")) as second:
             second.until(lambda: replicated(target_database) == list(range(1, 201)), "the second took over", 30.0)
             first.process.send_signal(signal.SIGCONT)
-            code = first.process.wait(timeout=DEADLINE)
+            code = first.process.wait(timeout=DEADLINE_SECONDS)
             write(source, 201)
             second.until(lambda: 201 in replicated(target_database), "the second goes on")
             second.run_on(0)
@@ -98,17 +96,17 @@ def test_a_process_that_was_stopped_for_long_finds_itself_fenced(
             blocker.execute("BEGIN")
             blocker.execute("SELECT FROM cdcrep.checkpoints FOR UPDATE")
             write(source, 2)
-            wait_until(lambda: target_database.execute(WAITING) == [(1,)], DEADLINE, "a commit that waits")
+            wait_until(lambda: target_database.execute(WAITING) == [(1,)], what="a commit that waits")
             write(source, 3, 4, 5)
             goal = newest(pipeline)
-            wait_until(lambda: received(source) >= goal, DEADLINE, "more changes in the first one's hands")
+            wait_until(lambda: received(source) >= goal, what="more changes in the first one's hands")
             first.process.send_signal(signal.SIGSTOP)
 
         with running(pipeline, CDCREP_RUNTIME_DIR=str(elsewhere)) as second:
             write(source, 6)
             second.until(lambda: replicated(target_database) == [1, 2, 3, 4, 5, 6], "the second took over")
             first.process.send_signal(signal.SIGCONT)
-            code = first.process.wait(timeout=DEADLINE)
+            code = first.process.wait(timeout=DEADLINE_SECONDS)
             write(source, 7)
             second.until(lambda: 7 in replicated(target_database), "the second goes on")
             second.run_on(0)

@@ -125,7 +125,7 @@ def test_what_is_left_running_can_be_queried_and_stopped(
     assert ended.value.code == 0
     assert int(capsys.readouterr().out.split()[1]) > 1_000
     assert sorted(file.name for file in directory.iterdir()) == ["demo.duckdb", "demo.log", "demo.toml"]
-    wait_until(lambda: not running_in(directory), 10)
+    wait_until(lambda: not running_in(directory))
 
 
 def test_files_of_others_are_not_touched(directory: Path) -> None:

@@ -301,7 +301,7 @@ def test_two_loaders_fill_one_table_side_by_side(file: Path) -> None:
 def test_a_file_that_is_not_held_opens_elsewhere_when_idle_and_serves_again(file: Path) -> None:
     sink = open_sink(file, ITEMS, hold_file=False, idle_seconds=0.05)
     sink.apply(batch("1", inserts(ITEMS, ("1", "a"))))
-    wait_until(lambda: opens_elsewhere(file), 20, "the file free")
+    wait_until(lambda: opens_elsewhere(file), what="the file free")
 
     sink.apply(batch("2", inserts(ITEMS, ("2", "b"))))
 
@@ -319,7 +319,7 @@ def test_a_held_file_stays_closed_to_others(file: Path) -> None:
 
 def test_a_checkpoint_that_moved_while_the_file_was_free_is_divergence(file: Path) -> None:
     sink = open_sink(file, ITEMS, hold_file=False, idle_seconds=0.05)
-    wait_until(lambda: opens_elsewhere(file), 20, "the file free")
+    wait_until(lambda: opens_elsewhere(file), what="the file free")
     with duckdb.connect(str(file)) as connection:
         connection.execute("UPDATE cdcrep.pipeline_state SET position = 'elsewhere'")
 

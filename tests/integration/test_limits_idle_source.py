@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -31,14 +31,15 @@ def retained(source: Database) -> tuple[int, int]:
     return now - restart, now - confirmed
 
 
-def fill(database: Database, size: int) -> None:
-    """Write so much log into a table that nobody follows."""
+def fill(database: Database, size: int, between: Callable[[], None]) -> None:
+    """Write so much log into a table that nobody follows, and do something between its transactions."""
     database.execute("CREATE TABLE unpublished (v text); ALTER TABLE unpublished ALTER v SET STORAGE EXTERNAL")
     start = parse_lsn(database.execute("SELECT pg_current_wal_lsn()::text")[0][0])
     while parse_lsn(database.execute("SELECT pg_current_wal_lsn()::text")[0][0]) - start < size:
         database.execute(
             "INSERT INTO unpublished SELECT repeat('x', 100000) FROM generate_series(1, 500); TRUNCATE unpublished"
         )
+        between()
 
 
 @pytest.mark.crash
@@ -50,30 +51,23 @@ def test_log_that_others_write_is_released(own_postgres_server: StartServer, tmp
     source.execute("CREATE TABLE t (id bigint PRIMARY KEY)")
     pipeline = Pipeline.create(tmp_path, source, f"duckdb:///{tmp_path / 'target.duckdb'}", ("t",))
 
-    with running(pipeline) as run:
+    # No confirmation waits for the clock.
+    with running(pipeline, "--set", "checkpoint_interval=3600") as run:
         run.wait_for("streaming")
-        worst = 0
+
+        def wait_for_confirmation() -> None:
+            run.until(lambda: retained(source)[1] < MOST_RETAINED, "a confirmed position that follows")
+
         for database in (source, other):
-            writers = threading.Thread(target=fill, args=[database, WRITTEN // 2])
-            writers.start()
-            while writers.is_alive():
-                writers.join(0.5)
-                worst = max(worst, retained(source)[1])
+            fill(database, WRITTEN // 2, wait_for_confirmation)
         source.execute("CHECKPOINT")
-
-        def is_released() -> bool:
-            return max(retained(source)) < MOST_RETAINED
-
-        run.until(is_released, "a slot that retains little")
+        run.until(lambda: max(retained(source)) < MOST_RETAINED, "a slot that retains little")
         written = newest(pipeline)
 
     assert written > WRITTEN
-    # Also while it is written: decoding is behind by a moment, and no confirmation waits for a heartbeat.
-    assert worst < 4 * MOST_RETAINED, f"{worst / MEGABYTE:.0f} MB"
 
 
 @pytest.mark.crash
-@pytest.mark.timeout(120)
 def test_a_blocked_target_does_not_cost_the_connection(
     own_postgres_server: StartServer, target_database: Database, tmp_path: Path
 ) -> None:
@@ -89,7 +83,7 @@ def test_a_blocked_target_does_not_cost_the_connection(
             source.execute("INSERT INTO t SELECT i, repeat('x', 1000) FROM generate_series(1, 100000) i")
             blocker.execute(f"SELECT pg_sleep({LOCKED_SECONDS})")
         rows = source.execute("SELECT count(*) FROM t")
-        wait_until(lambda: target_database.execute("SELECT count(*) FROM t") == rows, 60, "all rows")
+        wait_until(lambda: target_database.execute("SELECT count(*) FROM t") == rows, what="all rows")
         run.run_on(0)
 
     log = server.log_text()

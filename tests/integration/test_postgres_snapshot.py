@@ -82,7 +82,7 @@ def test_every_row_is_copied_once_while_writers_run(source_database: Database) -
             reference.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
             reference.execute(f"SET TRANSACTION SNAPSHOT '{snapshot._name}'".encode())
             so_far = done[0]
-            wait_until(lambda: done[0] > so_far + 200, 30, "writers go on")
+            wait_until(lambda: done[0] > so_far + 200, what="writers go on")
             copied = all_rows(snapshot, table)
             expected = reference.execute("SELECT id::text, v::text, filler FROM t").fetchall()
 
@@ -113,7 +113,7 @@ def test_a_later_snapshot_leaves_no_slot_behind(source_database: Database) -> No
         def slots() -> list[tuple[object, ...]]:
             return source_database.execute("SELECT 1 FROM pg_replication_slots WHERE database = current_database()")
 
-        wait_until(lambda: not slots(), 10, "the temporary slot is gone")
+        wait_until(lambda: not slots(), what="the temporary slot is gone")
 
 
 @every_major
@@ -128,7 +128,7 @@ def test_an_interrupted_copy_is_completed_with_rows_that_moved(source_database: 
         target = {row[0]: row for chunk in finished for row in rows(first, chunk)}
         note, position = first.note, first.position
     with writing(source_database, random.getrandbits(32)) as done:
-        wait_until(lambda: done[0] > 500, 30, "writers have moved rows")
+        wait_until(lambda: done[0] > 500, what="writers have moved rows")
     copied = Copied(position, snapshot=note, chunks=frozenset(chunk.name for chunk in finished))
     with source(source_database, chunk_bytes=CHUNK) as opened:
         second = opened.snapshot()
@@ -403,7 +403,7 @@ def test_the_session_that_keeps_the_snapshot_is_idle_without_limit(source_databa
         other = source_database.connect()
         other.execute("BEGIN")
         # The setting works: the session of somebody else is ended.
-        wait_until(lambda: not is_alive(source_database, other), 10, "ended")
+        wait_until(lambda: not is_alive(source_database, other), what="ended")
         other.close()
 
         assert len(all_rows(snapshot, table)) == 3000

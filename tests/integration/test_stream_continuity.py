@@ -134,7 +134,7 @@ def test_a_slot_that_the_server_invalidated_is_refused(own_postgres_server: Star
         followed.execute("CHECKPOINT")
         return followed.execute("SELECT wal_status FROM pg_replication_slots") == [("lost",)]
 
-    wait_until(is_lost, 60)
+    wait_until(is_lost)
 
     error = refusal(followed, followed.start)
 

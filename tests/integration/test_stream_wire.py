@@ -46,7 +46,7 @@ def test_a_stream_through_tls_is_the_same(own_postgres_server: StartServer, cert
         followed.execute(FILL)
         followed.execute("INSERT INTO t VALUES (-1, repeat('y', 20000000))")
 
-        with closing(followed.stream(sslmode="require", options="-c wal_sender_timeout=1s")) as stream:
+        with closing(followed.stream(sslmode="require", options="-c wal_sender_timeout=3s")) as stream:
             batches = list(stream.stream(followed.start, {}, followed.now()))
             assert batches[-1].position is not None
             stream.confirm(batches[-1].position)
@@ -94,7 +94,7 @@ def test_a_broken_connection_is_transient_and_loses_nothing(
 def test_a_server_that_falls_silent_is_given_up(
     source_database: Database, fault_proxy: Callable[[str], FaultProxy], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reading, "PROBE_AFTER_SECONDS", 0.3)
+    monkeypatch.setattr(reading, "PROBE_AFTER_SECONDS", 0.6)
     followed = Followed(source_database.dsn, TABLE)
     followed.execute("INSERT INTO t VALUES (1)")
     proxy = fault_proxy(source_database.url)
@@ -111,11 +111,11 @@ def test_a_server_that_falls_silent_is_given_up(
 def test_a_server_that_answers_probes_is_not_given_up(
     source_database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reading, "PROBE_AFTER_SECONDS", 0.1)
+    monkeypatch.setattr(reading, "PROBE_AFTER_SECONDS", 0.6)
     followed = Followed(source_database.dsn, TABLE)
     answers = []
 
-    with closing(followed.stream(limited(heartbeat_seconds=1.0))) as stream:
+    with closing(followed.stream(limited(heartbeat_seconds=1.5))) as stream:
         batches = stream.stream(followed.start, {})
         for _ in range(3):
             followed.execute("SELECT pg_logical_emit_message(true, 'other', '')")

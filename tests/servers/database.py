@@ -13,8 +13,6 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from tests.servers.waiting import wait_until
 
-DROP_DEADLINE_SECONDS = 30.0
-
 
 @dataclass(frozen=True)
 class RunningServer:
@@ -91,7 +89,7 @@ class Database:
     def drop(self) -> None:
         """End every session on this database, drop its slots, itself and its roles."""
         with self.server.connect() as connection:
-            wait_until(lambda: self._slots_are_dropped(connection), DROP_DEADLINE_SECONDS, f"slots of {self.name} gone")
+            wait_until(lambda: self._slots_are_dropped(connection), what=f"slots of {self.name} gone")
             connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(self.name)))
             for role in self.roles:
                 connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))

@@ -9,9 +9,11 @@ from typing import Final, TypeVar
 Answer = TypeVar("Answer")
 
 PAUSE_SECONDS: Final = 0.01
+DEADLINE_SECONDS: Final = 120.0
+"""Long enough for a slow machine with other tests beside; only a test that fails waits for it."""
 
 
-def wait_until(condition: Callable[[], Answer], deadline_seconds: float, what: str = "") -> Answer:
+def wait_until(condition: Callable[[], Answer], deadline_seconds: float = DEADLINE_SECONDS, what: str = "") -> Answer:
     """Call `condition` until its answer is truthy, and return that answer.
 
     Raises:

@@ -10,6 +10,7 @@ from cdcrep.changes import Batch
 from cdcrep.errors import TransientError
 from cdcrep.handover import Handover
 from cdcrep.position import Position
+from tests.servers.waiting import DEADLINE_SECONDS
 
 
 def batch(position: str | None, *, size: int = 1) -> Batch:
@@ -35,7 +36,7 @@ def test_merging_stops_at_the_bound_in_bytes() -> None:
     released.start()
 
     first = handover.take()
-    released.join(timeout=10)
+    released.join(timeout=DEADLINE_SECONDS)
     second = handover.take()
 
     assert first is not None
@@ -83,7 +84,7 @@ def test_closing_releases_a_thread_that_waits_for_room() -> None:
     waiting.start()
 
     handover.close()
-    waiting.join(timeout=10)
+    waiting.join(timeout=DEADLINE_SECONDS)
 
     assert outcome == [False]
     assert handover.take() is None

@@ -22,6 +22,7 @@ from cdcrep.service.client import ask_query, ask_status
 from cdcrep.service.frames import receive, send
 from cdcrep.service.places import candidates, runtime_directory, socket_name
 from cdcrep.service.server import Service, claim
+from tests.servers.waiting import DEADLINE_SECONDS
 
 NAME = socket_name("shop", "memory:copy")
 ROWS = pa.table({"id": pa.array(range(200_000)), "note": pa.array(["long enough to fill a socket"] * 200_000)})
@@ -118,7 +119,7 @@ def test_garbage_does_not_disturb_the_next_client(running: Path, garbage: bytes)
 
 
 def test_clients_are_served_beside_each_other(directory: Path) -> None:
-    both_are_here = threading.Barrier(2, timeout=10)
+    both_are_here = threading.Barrier(2, timeout=DEADLINE_SECONDS)
 
     def meet(sql: str) -> Answer:
         both_are_here.wait()
