@@ -79,27 +79,23 @@ def test_kills_at_every_crash_point_lose_and_double_nothing(pipeline: Pipeline, 
     judge(pipeline, writers)
 
 
-@pytest.mark.crash
-@pytest.mark.timeout(300)
-def test_a_build_that_saves_the_position_in_a_second_transaction_is_caught(pipeline: Pipeline, seed: int) -> None:
-    broken = "split-position"
-
+def assert_caught(broken: str, point: str, pipeline: Pipeline, seed: int) -> None:
+    """Kill a build that is broken on purpose where it hurts, and see the judge find what came of it."""
     with writing(pipeline.source, writers=2, seed=seed) as writers:
-        kills = [pipeline.kill_at_point("broken.between_rows_and_position", 3, broken=broken) for _ in range(3)]
+        kills = [pipeline.kill_at_point(point, 3, broken=broken) for _ in range(3)]
 
     assert kills[0], f"nothing was killed, so nothing was proven\n{pipeline.tail()}"
     with pytest.raises(AssertionError):
         judge(pipeline, writers, broken=broken)
+
+
+@pytest.mark.crash
+@pytest.mark.timeout(300)
+def test_a_build_that_saves_the_position_in_a_second_transaction_is_caught(pipeline: Pipeline, seed: int) -> None:
+    assert_caught("split-position", "broken.between_rows_and_position", pipeline, seed)
 
 
 @pytest.mark.crash
 @pytest.mark.timeout(300)
 def test_a_build_that_confirms_on_receipt_is_caught(pipeline: Pipeline, seed: int) -> None:
-    broken = "confirm-on-receipt"
-
-    with writing(pipeline.source, writers=2, seed=seed) as writers:
-        kills = [pipeline.kill_at_point("sink.before_commit", 3, broken=broken) for _ in range(3)]
-
-    assert kills[0], f"nothing was killed, so nothing was proven\n{pipeline.tail()}"
-    with pytest.raises(AssertionError):
-        judge(pipeline, writers, broken=broken)
+    assert_caught("confirm-on-receipt", "sink.before_commit", pipeline, seed)

@@ -9,7 +9,6 @@ import pytest
 
 from cdcrep.demo.postgres_server import PostgresServer
 from tests.crash.children import STUBBORN, Running, running
-from tests.crash.patient_writers import writing_patiently
 from tests.crash.pipeline import Pipeline
 from tests.crash.test_kills import judge
 from tests.crash.workload import SCHEMA, writing
@@ -38,7 +37,7 @@ def test_a_source_that_crashes_loses_and_doubles_nothing(
     source.execute(SCHEMA)
     pipeline = Pipeline.create(tmp_path, source, f"duckdb:///{tmp_path / 'target.duckdb'}")
 
-    with writing_patiently(source, writers=2, seed=seed) as writers, running(pipeline, *STUBBORN) as run:
+    with writing(source, writers=2, seed=seed) as writers, running(pipeline, *STUBBORN) as run:
         crash_again_and_again(server, run, random.Random(seed))
 
     judge(pipeline, writers)

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import psycopg
 
 from tests.servers.database import Database
+from tests.servers.waiting import DEADLINE_SECONDS
 
 TABLES = ("ledger", "accounts", "counters", "documents", "scratch")
 
@@ -31,7 +32,7 @@ INSERT INTO documents SELECT i, 0, repeat(md5(i::text), 100) FROM generate_serie
 
 
 class Writer(threading.Thread):
-    """One connection that commits random transactions until it is told to stop."""
+    """Commits random transactions until it is told to stop; connects again whenever its connection is lost."""
 
     def __init__(self, database: Database, number: int, seed: int) -> None:
         super().__init__(name=f"writer-{number}", daemon=True)
@@ -42,23 +43,39 @@ class Writer(threading.Thread):
         self.failure: BaseException | None = None
 
     def stop(self) -> None:
-        """End after the transaction in hand, and raise what the writer met."""
+        """End after the transaction in hand, and raise what the writer met; the server must be up."""
         self._stopping.set()
-        self.join(timeout=60)
+        self.join(timeout=DEADLINE_SECONDS)
+        assert not self.is_alive(), f"{self.name} does not end"
         if self.failure is not None:
             raise self.failure
 
     def run(self) -> None:
-        """Write; a transaction that loses a deadlock or is told to roll back counts for nothing."""
+        """Write until stopped; what ends it early is kept in `failure`."""
         try:
-            with self._database.connect() as connection:
-                connection.execute("SET search_path = public")
-                connection.execute("INSERT INTO counters VALUES (%s, 0)", (self._number,))
-                while not self._stopping.wait(self._random.random() * 0.01):
-                    with contextlib.suppress(psycopg.errors.DeadlockDetected, psycopg.errors.UniqueViolation):
-                        self._transaction(connection)
+            while not self._write_until_lost():
+                # Also after `stop`: only the server knows the outcome of the last transaction.
+                self._stopping.wait(0.05)
         except BaseException as failure:
             self.failure = failure
+
+    def _write_until_lost(self) -> bool:
+        """Return True after an orderly end."""
+        with contextlib.suppress(psycopg.OperationalError), self._database.connect() as connection:
+            connection.execute("SET search_path = public")
+            # The ledger itself tells which transactions have happened.
+            row = connection.execute(
+                "SELECT coalesce(max(seq), 0) FROM ledger WHERE writer = %s", (self._number,)
+            ).fetchone()
+            assert row is not None
+            self.committed = int(str(row[0]))
+            connection.execute("INSERT INTO counters VALUES (%s, 0) ON CONFLICT DO NOTHING", (self._number,))
+            while not self._stopping.wait(self._random.random() * 0.01):
+                # A transaction that loses a race has not happened.
+                with contextlib.suppress(psycopg.errors.DeadlockDetected, psycopg.errors.UniqueViolation):
+                    self._transaction(connection)
+            return True
+        return False
 
     def _transaction(self, connection: psycopg.Connection[tuple[object, ...]]) -> None:
         rollback = self._random.random() < 0.1
@@ -95,7 +112,7 @@ class Writer(threading.Thread):
 
 @contextlib.contextmanager
 def writing(database: Database, *, writers: int, seed: int) -> Iterator[list[Writer]]:
-    """Keep writers going inside the block."""
+    """Keep writers going inside the block; the server may crash meanwhile, and must be up when it ends."""
     threads = [Writer(database, number, seed) for number in range(1, writers + 1)]
     for thread in threads:
         thread.start()
