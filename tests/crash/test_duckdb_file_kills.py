@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.crash.pipeline import NO_COVERAGE, environment_with
 from tests.integration.duckdb_target import keyed, make_sink, open_sink, rows_of
 
 KILLS = 25
@@ -59,7 +60,12 @@ def test_kills_at_random_moments_lose_nothing_that_was_acknowledged(tmp_path: Pa
     acknowledged = 0
 
     for kill in range(KILLS):
-        with subprocess.Popen([sys.executable, "-c", WRITER, str(file)], stdout=subprocess.PIPE, text=True) as writer:
+        with subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(file)],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment_with(**NO_COVERAGE),
+        ) as writer:
             assert writer.stdout is not None
             assert writer.stdout.readline() == "open\n", f"kill {kill} of seed {seed}"
             for _ in range(choose.randrange(30)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,6 +24,8 @@ from tests.properties.fold_history import (
     with_typed_keys,
 )
 from tests.properties.model import Keyed, apply_net, apply_rows
+
+pytestmark = pytest.mark.unmeasured
 
 Script = Sequence[Sequence[tuple[str, int, int, int]]]
 starts = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 2)), max_size=6)

@@ -21,6 +21,7 @@ BATCH_ROWS = (3, 100_000, 1, 20)
 
 
 @pytest.mark.slow
+@pytest.mark.unmeasured
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("kind", ["duckdb", "postgresql"])
 def test_random_histories_leave_the_target_equal_to_the_source(

@@ -217,6 +217,7 @@ def survives(decode: Callable[[], object]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.unmeasured
 def test_random_and_damaged_messages_raise_only_data_errors(record_property: Callable[[str, object], None]) -> None:
     seed = random.randrange(1 << 32)
     record_property("seed", seed)
@@ -231,6 +232,7 @@ def test_random_and_damaged_messages_raise_only_data_errors(record_property: Cal
 
 
 @pytest.mark.slow
+@pytest.mark.unmeasured
 def test_damaged_streams_raise_only_data_errors(record_property: Callable[[str, object], None]) -> None:
     seed = random.randrange(1 << 32)
     record_property("seed", seed)
