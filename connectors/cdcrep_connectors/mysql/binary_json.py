@@ -15,7 +15,7 @@ import base64
 import json
 import math
 import struct
-from typing import Final
+from typing import ClassVar, Final
 
 from cdcrep.errors import DataError
 from cdcrep_connectors.mysql.event_types import ColumnCode
@@ -29,7 +29,7 @@ DEEPEST: Final = 100
 DIGITS_WITHOUT_EXPONENT: Final = 15
 
 _LITERALS: Final = {0: "null", 1: "true", 2: "false"}
-_NUMBERS: Final = {
+NUMBERS: Final = {
     INT16: struct.Struct("<h"),
     UINT16: struct.Struct("<H"),
     INT32: struct.Struct("<i"),
@@ -38,7 +38,13 @@ _NUMBERS: Final = {
     UINT64: struct.Struct("<Q"),
     DOUBLE: struct.Struct("<d"),
 }
-_quoted = json.encoder.encode_basestring
+INLINED: Final = {
+    2: frozenset({LITERAL, INT16, UINT16}),
+    4: frozenset({LITERAL, INT16, UINT16, INT32, UINT32}),
+}
+"""Types whose values stand in the entry itself, by the bytes of an offset."""
+OBJECTS: Final = frozenset({SMALL_OBJECT, LARGE_OBJECT})
+quoted = json.encoder.encode_basestring
 
 Node = str | list["Node"] | dict[str, "Node"]
 """The text of a scalar, or what holds others."""
@@ -63,8 +69,8 @@ def parse_json(content: bytes) -> Node:
     if not content:
         return "null"
     try:
-        return _Parser(content).value(content[0], 1, 0)
-    except (IndexError, struct.error, UnicodeDecodeError):
+        return JsonParser(content).value(content[0], 1, 0)
+    except JsonParser.ERRORS:
         raise _broken() from None
 
 
@@ -74,7 +80,7 @@ def write_json(node: Node) -> str:
         return node
     if isinstance(node, list):
         return f"[{', '.join(map(write_json, node))}]"
-    return f"{{{', '.join(f'{_quoted(key)}: {write_json(value)}' for key, value in node.items())}}}"
+    return f"{{{', '.join(f'{quoted(key)}: {write_json(value)}' for key, value in node.items())}}}"
 
 
 def write_double(number: float) -> str:
@@ -102,73 +108,85 @@ def write_double(number: float) -> str:
     return f"{sign}{digits[:point].ljust(point, '0')}.{digits[point:] or '0'}"
 
 
-class _Parser:
+class JsonParser:
     """Reads nodes; together they may not take more than the document has, so that shared parts cannot explode."""
 
+    ERRORS: ClassVar = (IndexError, struct.error, UnicodeDecodeError)
+    """What else than DataError says that a document is none."""
+
     def __init__(self, content: bytes) -> None:
-        self._content = content
+        self.content = content
         self._budget = len(content) + 1
 
     def value(self, kind: int, at: int, depth: int) -> Node:
         """Read the value of a type that begins at a place."""
         self._spend(1)
-        if kind in _NUMBERS:
-            (number,) = _NUMBERS[kind].unpack_from(self._content, at)
+        if kind in NUMBERS:
+            (number,) = NUMBERS[kind].unpack_from(self.content, at)
             return write_double(number) if kind == DOUBLE else str(number)
         if kind == STRING:
-            return _quoted(self._bytes(at).decode())
+            return quoted(self._bytes(at).decode())
         if kind == LITERAL:
-            if self._content[at] not in _LITERALS:
+            if self.content[at] not in _LITERALS:
                 raise _broken()
-            return _LITERALS[self._content[at]]
+            return _LITERALS[self.content[at]]
         if kind == OPAQUE:
-            return _opaque(self._content[at], self._bytes(at + 1))
+            return _opaque(self.content[at], self._bytes(at + 1))
         if kind > LARGE_ARRAY or depth >= DEEPEST:
             raise _broken()
-        return self._container(kind, at, depth)
+        return self.container(kind, at, depth)
 
-    def _container(self, kind: int, at: int, depth: int) -> Node:
-        large = kind in (LARGE_OBJECT, LARGE_ARRAY)
-        width, number = (4, _NUMBERS[UINT32]) if large else (2, _NUMBERS[UINT16])
-        (count,) = number.unpack_from(self._content, at)
+    def container(self, kind: int, at: int, depth: int) -> Node:
+        """Read an object or an array that begins at a place."""
+        width, number = self.widths(kind)
+        (count,) = number.unpack_from(self.content, at)
         self._spend(count)
-        inlined = {LITERAL, INT16, UINT16, INT32, UINT32} if large else {LITERAL, INT16, UINT16}
-        keyed = kind in (SMALL_OBJECT, LARGE_OBJECT)
+        inlined, keyed = INLINED[width], kind in OBJECTS
         key_entries = at + 2 * width
         entries = key_entries + (count * (width + 2) if keyed else 0)
         values: list[Node] = []
         for entry in range(entries, entries + count * (width + 1), width + 1):
-            value_kind = self._content[entry]
+            value_kind = self.content[entry]
             if value_kind in inlined:
                 values.append(self.value(value_kind, entry + 1, depth + 1))
             else:
-                (offset,) = number.unpack_from(self._content, entry + 1)
+                (offset,) = number.unpack_from(self.content, entry + 1)
                 values.append(self.value(value_kind, at + offset, depth + 1))
         if not keyed:
             return values
         keys = []
         for entry in range(key_entries, entries, width + 2):
-            (offset,) = number.unpack_from(self._content, entry)
-            (length,) = _NUMBERS[UINT16].unpack_from(self._content, entry + width)
-            keys.append(self._slice(at + offset, length).decode())
+            (offset,) = number.unpack_from(self.content, entry)
+            (length,) = NUMBERS[UINT16].unpack_from(self.content, entry + width)
+            keys.append(self.bytes_at(at + offset, length).decode())
         return dict(zip(keys, values, strict=True))
 
-    def _bytes(self, at: int) -> bytes:
+    @staticmethod
+    def widths(kind: int) -> tuple[int, struct.Struct]:
+        """Return the bytes of counts and offsets in an object or an array, and what reads them."""
+        return (4, NUMBERS[UINT32]) if kind in (LARGE_OBJECT, LARGE_ARRAY) else (2, NUMBERS[UINT16])
+
+    def extent(self, at: int) -> tuple[int, int]:
+        """Return where the bytes begin whose length stands at a place, and how many they are."""
         length = shift = 0
         while True:
-            byte = self._content[at]
+            byte = self.content[at]
             length |= (byte & 0x7F) << shift
             at, shift = at + 1, shift + 7
             if byte < 0x80:
-                return self._slice(at, length)
+                return at, length
             if shift > 28:
                 raise _broken()
 
-    def _slice(self, at: int, length: int) -> bytes:
+    def _bytes(self, at: int) -> bytes:
+        return self.bytes_at(*self.extent(at))
+
+    def bytes_at(self, at: int, length: int) -> bytes:
+        """Read bytes: keys, strings, opaque values."""
         self._spend(length)
-        if at + length > len(self._content):
+        if at + length > len(self.content):
             raise _broken()
-        return self._content[at : at + length]
+        return self.content[at : at + length]
 
     def _spend(self, amount: int) -> None:
         self._budget -= amount
@@ -180,7 +198,7 @@ def _opaque(code: int, content: bytes) -> str:
     if code == ColumnCode.NEWDECIMAL:
         return _decimal(content)
     if code in (ColumnCode.DATE, ColumnCode.DATETIME, ColumnCode.TIMESTAMP, ColumnCode.TIME) and len(content) == 8:
-        (packed,) = _NUMBERS[INT64].unpack(content)
+        (packed,) = NUMBERS[INT64].unpack(content)
         return f'"{_time(packed) if code == ColumnCode.TIME else _datetime(packed, date_only=code == ColumnCode.DATE)}"'
     return f'"base64:type{code}:{base64.b64encode(content).decode()}"'
 

@@ -19,11 +19,11 @@ from cdcrep.columns import Positions, integers
 from cdcrep.errors import DataError
 from cdcrep.table import Table, TableId
 from cdcrep_connectors.mysql import event_types
-from cdcrep_connectors.mysql.column_codecs import ImpossibleDates
 from cdcrep_connectors.mysql.event_types import EventType
 from cdcrep_connectors.mysql.framing import HEADER, Events
 from cdcrep_connectors.mysql.rows import RowShape, decode_rows
 from cdcrep_connectors.mysql.table_map import TableMap, read_table_map
+from cdcrep_connectors.mysql.types import ImpossibleDates
 
 TABLE_NUMBER: Final = np.uint64((1 << 48) - 1)
 MOST_MAPS: Final = 10_000
@@ -63,7 +63,7 @@ class Decoder:
         shape: Callable[[TableMap], Table | None],
         *,
         mariadb: bool,
-        dates: ImpossibleDates = ImpossibleDates.TEXT,
+        dates: ImpossibleDates = ImpossibleDates.REFUSE,
     ) -> None:
         self._make_table = shape
         self._mariadb = mariadb

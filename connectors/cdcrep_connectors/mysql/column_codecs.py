@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any, Final
 
 import numpy as np
@@ -16,13 +15,14 @@ from numpy.typing import NDArray
 
 from cdcrep.columns import Bytes, Mask
 from cdcrep.errors import DataError
-from cdcrep.table import Column
+from cdcrep.table import Column, Kind
 from cdcrep_connectors.mysql import charsets, temporal
 from cdcrep_connectors.mysql.binary_json import decode_json
 from cdcrep_connectors.mysql.charsets import decode_text, decode_value
 from cdcrep_connectors.mysql.collations import charset_of
 from cdcrep_connectors.mysql.compressed_columns import inflate_value
 from cdcrep_connectors.mysql.event_types import ColumnCode
+from cdcrep_connectors.mysql.json_documents import decode_documents
 from cdcrep_connectors.mysql.labels import decode_enum, decode_set
 from cdcrep_connectors.mysql.mariadb_types import decode_inet4, decode_inet6, decode_uuid
 from cdcrep_connectors.mysql.native import NativeType, parse_native
@@ -30,18 +30,7 @@ from cdcrep_connectors.mysql.numbers import array, decode_bits, decode_decimals,
 from cdcrep_connectors.mysql.row_layout import Cells
 from cdcrep_connectors.mysql.slices import gather_bytes, gather_each, gather_padded
 from cdcrep_connectors.mysql.table_map import WireColumn
-from cdcrep_connectors.mysql.types import BINARIES, GEOMETRIES, INTEGERS, TEXTS
-
-
-class ImpossibleDates(StrEnum):
-    """What becomes of dates that MySQL keeps and no calendar has: 0000-00-00, 2024-02-31."""
-
-    TEXT = "text"
-    """All values of columns that can hold such dates are decoded to their text form: nothing is lost."""
-    REFUSE = "refuse"
-    """Dates are typed; an impossible one is a DataError."""
-    NULL = "null"
-    """Dates are typed; an impossible one becomes NULL and is counted."""
+from cdcrep_connectors.mysql.types import BINARIES, GEOMETRIES, INTEGERS, TEXTS, ImpossibleDates
 
 
 @dataclass(frozen=True)
@@ -83,14 +72,16 @@ _TEMPORAL_CODES: Final = {
 
 
 def codec_for(wire: WireColumn, column: Column, dates: ImpossibleDates) -> ColumnCodec:
-    """Return how a column's values are decoded.
+    """Return how a column's values are decoded: dates of kind VERBATIM to text, text of kind BYTES to its bytes.
 
     Raises:
         DataError: the rows' column and the table's are not of the same type, or it is not supported.
     """
     native = parse_native(column.type.native)
     _check(wire, column, native)
-    type_, decode = _decoder(wire, native, dates)
+    if column.type.kind is Kind.BYTES and native.name in TEXTS:
+        native = NativeType("varbinary")
+    type_, decode = _decoder(wire, native, dates, verbatim=column.type.kind is Kind.VERBATIM)
 
     def guarded(buffer: Bytes, cells: Cells) -> Decoded:
         try:
@@ -161,7 +152,7 @@ def _same_layout(wire: WireColumn, native: NativeType) -> bool:
 
 
 def _decoder(
-    wire: WireColumn, native: NativeType, dates: ImpossibleDates
+    wire: WireColumn, native: NativeType, dates: ImpossibleDates, *, verbatim: bool
 ) -> tuple[pa.DataType, Callable[[Bytes, Cells], pa.Array | Decoded]]:
     name = native.name
     if name in _INTEGER_WIDTHS:
@@ -183,7 +174,7 @@ def _decoder(
     if name == "year":
         return pa.uint16(), lambda buffer, cells: array(pa.uint16(), decode_years(buffer, cells.start), cells.valid)
     if name in ("date", "datetime", "timestamp"):
-        return _dates(wire, native, dates)
+        return _dates(wire, native, dates, verbatim=verbatim)
     if name == "time":
         return pa.string(), lambda buffer, cells: temporal.decode_times(
             buffer, cells.start, cells.valid, wire.code, native.digits
@@ -212,7 +203,7 @@ def _integers(width: int, *, unsigned: bool) -> tuple[pa.DataType, Decode]:
 
 
 def _dates(
-    wire: WireColumn, native: NativeType, dates: ImpossibleDates
+    wire: WireColumn, native: NativeType, dates: ImpossibleDates, *, verbatim: bool
 ) -> tuple[pa.DataType, Callable[[Bytes, Cells], pa.Array | Decoded]]:
     """Decode what can be no date: to text, or typed with a policy for those that are none."""
     digits = native.digits
@@ -245,7 +236,7 @@ def _dates(
             impossible &= cells.valid
         if not impossible.any():
             return Decoded(array(typed, values, cells.valid))
-        if dates is ImpossibleDates.REFUSE:
+        if dates is not ImpossibleDates.NULL:
             raise DataError(
                 "a date that is none, such as 0000-00-00 or 2024-02-31",
                 hint='choose what becomes of such dates: impossible_dates = "text" or "null"',
@@ -253,7 +244,7 @@ def _dates(
         valid = ~impossible if cells.valid is None else cells.valid & ~impossible
         return Decoded(array(typed, values, valid), impossible)
 
-    return (pa.string(), to_text) if dates is ImpossibleDates.TEXT else (typed, to_typed)
+    return (pa.string(), to_text) if verbatim else (typed, to_typed)
 
 
 def _labels(wire: WireColumn, native: NativeType) -> tuple[pa.DataType, Decode]:
@@ -265,8 +256,8 @@ def _strings(wire: WireColumn, native: NativeType) -> tuple[pa.DataType, Decode]
     """Decode what has a length in front."""
     name = native.name
     if name == "json":
-        return pa.string(), lambda buffer, cells: gather_each(
-            buffer, cells.start, cells.end, cells.valid, decode_json, pa.string()
+        return pa.string(), lambda buffer, cells: decode_documents(
+            buffer, cells.start, cells.end, cells.valid, decode_json
         )
     if name in _FIXED_STRINGS:
         decode = {"uuid": decode_uuid, "inet4": decode_inet4, "inet6": decode_inet6}[name]

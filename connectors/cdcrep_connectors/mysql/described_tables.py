@@ -15,7 +15,7 @@ from cdcrep_connectors.mysql.collations import charset_of
 from cdcrep_connectors.mysql.event_types import ColumnCode
 from cdcrep_connectors.mysql.native import quote_label
 from cdcrep_connectors.mysql.table_map import TableMap, WireColumn
-from cdcrep_connectors.mysql.types import DIALECT, column_type
+from cdcrep_connectors.mysql.types import DIALECT, ImpossibleDates, column_type
 
 _INTEGERS: Final = {
     ColumnCode.TINY: "tinyint",
@@ -40,7 +40,7 @@ _TEMPORAL: Final = {
 _SIZES: Final = {1: "tiny", 2: "", 3: "medium", 4: "long"}
 
 
-def describe(table: TableMap) -> Table:
+def describe(table: TableMap, dates: ImpossibleDates = ImpossibleDates.REFUSE) -> Table:
     """Return the table of a TABLE_MAP event with full metadata.
 
     Raises:
@@ -52,7 +52,7 @@ def describe(table: TableMap) -> Table:
             f"{table.schema}.{table.name}: the log does not name the columns",
             hint="SET GLOBAL binlog_row_metadata = FULL",
         )
-    columns = tuple(Column(str(c.name), column_type(native_text(c)), c.nullable) for c in table.columns)
+    columns = tuple(Column(str(c.name), column_type(native_text(c), dates), c.nullable) for c in table.columns)
     # A key that covers a part of a column only does not identify by the column's value.
     whole = not any(table.primary_key_prefixes)
     key = sorted(table.primary_key or ()) if whole else []

@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from cdcrep.columns import LIMIT, Bytes, Positions, integers
+from cdcrep.columns import LIMIT, SLACK, Bytes, Positions, integers
 from cdcrep.errors import DataError
 from cdcrep_connectors.mysql.event_types import EventFlag, EventType
 
@@ -68,16 +68,17 @@ def cut(buffer: Bytes, begin: int, filled: int) -> tuple[Positions, Positions, i
     Raises:
         DataError: a length that cannot be one.
     """
-    content = memoryview(buffer.data)
+    content, length_at = memoryview(buffer.data), _length
     starts: list[int] = []
+    append = starts.append
     while begin + HEADER <= filled:
-        (length,) = _length(content, begin + 9)
+        (length,) = length_at(content, begin + 9)
+        append(begin)
         if length < HEADER:
             raise DataError(f"the source's binary log has an event of {length} bytes, which is less than its header")
-        if begin + length > filled:
-            break
-        starts.append(begin)
         begin += length
+    if begin > filled:
+        begin = starts.pop()
     edges = np.array([*starts, begin], np.int64)
     return edges[:-1], edges[1:], begin
 
@@ -96,7 +97,7 @@ class Framing:
         """
         if len(buffer) > LIMIT:
             raise DataError("more than 2 GiB of events cannot be decoded at once")
-        if (end - start < HEADER).any() or (len(end) and int(end.max()) > len(buffer)):
+        if (end - start < HEADER).any() or (len(end) and int(end.max()) > len(buffer) - SLACK):
             raise DataError("the source sent an event that is shorter than its header")
         if (integers(buffer, "<u4")[start + 9] != end - start).any():
             raise DataError("the source sent an event that does not have the length that it announces")

@@ -176,7 +176,7 @@ def _parse_part(part: str) -> Iterator[tuple[Origin, Interval]]:
             first = int(number[1])
             yield origin, (first, int(number[2] or first))
         else:
-            origin = Origin(origin.uuid, _check_tag(piece.lower()))
+            origin = Origin(origin.uuid, _check_tag(piece.lower() or "-"))
 
 
 def _check_tag(tag: str) -> str:

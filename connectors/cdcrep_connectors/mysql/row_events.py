@@ -10,7 +10,7 @@ MySQL 9 source documentation, "Rows_event"; MariaDB documentation, "Rows_event_v
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -28,6 +28,8 @@ from cdcrep_connectors.mysql.table_map import TableMap
 
 FIXED: Final = HEADER + 6 + 2
 PARTIAL_JSON: Final = 1
+
+LayoutOf = Callable[[tuple[int, ...]], RowLayout]
 
 _OPERATIONS: Final = np.zeros(256, np.uint8)
 for _kinds, _operation in (
@@ -66,14 +68,14 @@ class TableRows:
     groups: list[WalkedRows]
 
 
-def walk_rows(table: TableMap, events: Events, digits: dict[int, int]) -> TableRows:
-    """Find the values of all rows in ROWS events of one table; `digits` as in `row_layout.fixed_width`.
+def walk_rows(table: TableMap, events: Events, layout_of: LayoutOf) -> TableRows:
+    """Find the values of all rows in ROWS events of one table; `layout_of` lays out images that have certain columns.
 
     Raises:
         DataError: the events do not fit the table, or their rows are not what their headers say.
     """
     begin, keys = _read_heads(table, events)
-    walks = [_Walk(table, events, chosen, begin[chosen], digits) for chosen in _groups(keys)]
+    walks = [_Walk(table, events, chosen, begin[chosen], layout_of) for chosen in _groups(keys)]
     counts = np.zeros(len(events), np.int64)
     for walk in walks:
         counts[walk.chosen] = walk.counts
@@ -119,16 +121,16 @@ def _groups(keys: NDArray[np.uint8]) -> Iterator[Positions]:
         yield np.flatnonzero(group == number)
 
 
-def _present(bitmap: NDArray[np.uint8], count: int) -> list[int]:
+def _present(bitmap: NDArray[np.uint8], count: int) -> tuple[int, ...]:
     bits = np.unpackbits(bitmap, bitorder="little")[:count]
-    return [int(ordinal) for ordinal in np.flatnonzero(bits)]
+    return tuple(np.flatnonzero(bits).tolist())
 
 
 class _Walk:
     """Goes through the rows of m events of one type and one layout."""
 
     def __init__(
-        self, table: TableMap, events: Events, chosen: Positions, begin: Positions, digits: dict[int, int]
+        self, table: TableMap, events: Events, chosen: Positions, begin: Positions, layout_of: LayoutOf
     ) -> None:
         self.chosen = chosen
         """(m,) which of the events."""
@@ -146,7 +148,7 @@ class _Walk:
             for i in range(bitmaps)
         ]
         last = int(events.end[-1])
-        walks = [ImageWalk(RowLayout.of(table.columns, image, digits), events.buffer, last) for image in images]
+        walks = [ImageWalk(layout_of(image), events.buffer, last) for image in images]
         self._before = walks[0] if self._operation != INSERT else None
         self._after = walks[-1] if self._operation != DELETE else None
         self._json = [i for i, column in enumerate(table.columns) if column.code is ColumnCode.JSON]

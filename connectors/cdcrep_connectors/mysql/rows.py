@@ -18,14 +18,15 @@ from cdcrep.changes import DELETE, INSERT, UPDATE, Changes
 from cdcrep.columns import Bytes, Mask, Positions
 from cdcrep.errors import DataError
 from cdcrep.table import Table
-from cdcrep_connectors.mysql.column_codecs import ColumnCodec, ImpossibleDates, codec_for
+from cdcrep_connectors.mysql.column_codecs import ColumnCodec, codec_for
 from cdcrep_connectors.mysql.event_types import ColumnCode
 from cdcrep_connectors.mysql.framing import Events
 from cdcrep_connectors.mysql.json_diff import apply_differences
 from cdcrep_connectors.mysql.native import parse_native
 from cdcrep_connectors.mysql.row_events import TableRows, WalkedRows, walk_rows
-from cdcrep_connectors.mysql.row_layout import Cells
+from cdcrep_connectors.mysql.row_layout import Cells, RowLayout
 from cdcrep_connectors.mysql.table_map import TableMap
+from cdcrep_connectors.mysql.types import ImpossibleDates
 
 FULL_IMAGES: Final = "SET GLOBAL binlog_row_image = FULL"
 _OLD_TEMPORAL: Final = frozenset({ColumnCode.TIME, ColumnCode.DATETIME, ColumnCode.TIMESTAMP})
@@ -41,6 +42,8 @@ class RowShape:
     codecs: tuple[ColumnCodec, ...] = field(init=False, repr=False, compare=False)
     digits: dict[int, int] = field(init=False, repr=False, compare=False)
     """Ordinal -> digits of the second's fraction, for MariaDB's oldest temporal types."""
+    layouts: dict[tuple[int, ...], RowLayout] = field(default_factory=dict, repr=False, compare=False)
+    """Ordinals of the columns that an image has -> its layout."""
     row_schema: Any = field(init=False, repr=False, compare=False)
     identity_schema: Any = field(init=False, repr=False, compare=False)
 
@@ -51,7 +54,11 @@ class RowShape:
             DataError: they do not.
         """
         if len(self.map.columns) != len(self.table.columns):
-            self.fail("the rows do not have as many columns as the table", hint="cdcrep backfill --table, after a DDL")
+            known = {column.name for column in self.table.columns}
+            more = ", ".join(column.name for column in self.map.columns if column.name and column.name not in known)
+            # The columns of a system-versioned table that only the log shows.
+            also = f", but also {more}" if more else ""
+            self.fail(f"the rows do not have the {len(self.table.columns)} columns of the table{also}")
         try:
             pairs = zip(self.map.columns, self.table.columns, strict=True)
             codecs = tuple(codec_for(wire, column, self.dates) for wire, column in pairs)
@@ -74,6 +81,12 @@ class RowShape:
         """Ordinals of the columns that find a row."""
         return self.table.key_positions if self.table.key else tuple(range(len(self.table.columns)))
 
+    def layout_of(self, present: tuple[int, ...]) -> RowLayout:
+        """Return the layout of images that have the columns with these ordinals."""
+        if present not in self.layouts:
+            self.layouts[present] = RowLayout.of(self.map.columns, present, self.digits)
+        return self.layouts[present]
+
     def fail(self, why: str, *, hint: str | None = None) -> NoReturn:
         """Raise a DataError about this table."""
         raise DataError(f"{self.table.id}: {why}", hint=hint)
@@ -94,7 +107,7 @@ def decode_rows(shape: RowShape, events: Events, *, truncated: bool = False) -> 
         DataError: the bytes are no such events, or a row cannot be carried.
     """
     try:
-        rows = walk_rows(shape.map, events, shape.digits)
+        rows = walk_rows(shape.map, events, shape.layout_of)
         return _RowDecoder(shape, events.buffer, rows).decode(truncated=truncated)
     except DataError as error:
         prefix = f"{shape.table.id}: "

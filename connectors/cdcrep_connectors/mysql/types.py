@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Final
 
 from cdcrep.errors import SetupError
@@ -9,6 +10,18 @@ from cdcrep.table import ColumnType, Kind
 from cdcrep_connectors.mysql.native import NativeType, parse_native
 
 DIALECT: Final = "mysql"
+
+
+class ImpossibleDates(StrEnum):
+    """What becomes of dates that MySQL keeps and no calendar has: 0000-00-00, 2024-02-31."""
+
+    REFUSE = "refuse"
+    """One of them stops the replication."""
+    NULL = "null"
+    """They become NULL and are counted."""
+    TEXT = "text"
+    """Columns that can hold them are carried as MySQL's text, all of their values: nothing is lost."""
+
 
 INTEGERS: Final = {
     "tinyint": (Kind.INT8, Kind.UINT8),
@@ -54,17 +67,20 @@ SIMPLE: Final = {
     # SRID in four bytes, then WKB, as MySQL itself selects them.
     **dict.fromkeys(GEOMETRIES, Kind.BYTES),
 }
+WITH_DATES: Final = frozenset({Kind.DATE, Kind.TIMESTAMP, Kind.TIMESTAMPTZ})
 TEMPORAL: Final = frozenset({"time", "datetime", "timestamp"})
 
 
-def column_type(native: str) -> ColumnType:
-    """Return what a column of this type holds.
+def column_type(native: str, dates: ImpossibleDates = ImpossibleDates.REFUSE) -> ColumnType:
+    """Return what a column of this type holds, and as what it is carried.
 
     Raises:
         SetupError: a type that is not supported.
     """
     parsed = parse_native(native)
     kind = _kind(parsed)
+    if kind in WITH_DATES and dates is ImpossibleDates.TEXT:
+        kind = Kind.VERBATIM
     if kind is None:
         raise SetupError(f"the type {parsed.name} is not supported", hint="leave the column's table out")
     if kind is Kind.DECIMAL:

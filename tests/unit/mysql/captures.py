@@ -15,12 +15,11 @@ from cdcrep.changes import DELETE, INSERT, Changes
 from cdcrep.columns import padded
 from cdcrep.table import Column, Table
 from cdcrep_connectors.mysql.binlog import Decoder
-from cdcrep_connectors.mysql.column_codecs import ImpossibleDates
 from cdcrep_connectors.mysql.described_tables import describe
 from cdcrep_connectors.mysql.expansion import expand
 from cdcrep_connectors.mysql.framing import Events, Framing, cut
 from cdcrep_connectors.mysql.table_map import TableMap
-from cdcrep_connectors.mysql.types import DIALECT, column_type
+from cdcrep_connectors.mysql.types import DIALECT, ImpossibleDates, column_type
 from tests.golden.mysql_capture import DATABASE, FOLDER
 
 SERVERS = ("mysql-9.7", "mariadb-11.8", "mariadb-10.11")
@@ -48,7 +47,7 @@ def events(server: str) -> Events:
     return Framing(checksums=False).verify(buffer, start, end)
 
 
-def catalogue(server: str) -> Callable[[TableMap], Table | None]:
+def catalogue(server: str, dates: ImpossibleDates = ImpossibleDates.TEXT) -> Callable[[TableMap], Table | None]:
     """Make tables as a catalogue does; the log says what columns they had before an ALTER."""
 
     def shape(described: TableMap) -> Table | None:
@@ -57,7 +56,7 @@ def catalogue(server: str) -> Callable[[TableMap], Table | None]:
             return None
         columns = table["columns"][: len(described.columns)]
         key = tuple(c["name"] for c in columns if c["key"])
-        made = tuple(Column(c["name"], column_type(c["native"]), c["nullable"]) for c in columns)
+        made = tuple(Column(c["name"], column_type(c["native"], dates), c["nullable"]) for c in columns)
         return Table(described.schema, described.name, made, key, DIALECT)
 
     return shape
@@ -68,7 +67,7 @@ def decode(
     server: str, dates: ImpossibleDates = ImpossibleDates.TEXT, *, from_log: bool = False
 ) -> dict[str, list[Changes]]:
     plain, _ = expand(events(server))
-    shape = describe if from_log else catalogue(server)
+    shape = (lambda seen: describe(seen, dates)) if from_log else catalogue(server, dates)
     mariadb = server.startswith("mariadb")
     refused = {"versioned", "ancient"} if from_log else {"versioned"}
     decoder = Decoder(
