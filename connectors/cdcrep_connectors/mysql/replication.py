@@ -25,7 +25,7 @@ from cdcrep_connectors.mysql.window import Window
 BITE: Final = 4 << 20
 """Bytes after which `receive` lets its caller decode."""
 
-HEARTBEAT_SECONDS: Final = 5
+HEARTBEAT_SECONDS: Final = 5.0
 """After so much silence the server sends a heartbeat."""
 
 SERVER_PATIENCE_SECONDS: Final = 3600
@@ -199,9 +199,10 @@ def _negotiate(connection: Connection, start: StartingPoint) -> bool:
 
     Each variable has two names, of which a server knows the one of its time.
     """
+    nanoseconds = str(round(HEARTBEAT_SECONDS * 10**9))
     values = {
-        "master_heartbeat_period": str(HEARTBEAT_SECONDS * 10**9),
-        "source_heartbeat_period": str(HEARTBEAT_SECONDS * 10**9),
+        "master_heartbeat_period": nanoseconds,
+        "source_heartbeat_period": nanoseconds,
         "master_binlog_checksum": "@@global.binlog_checksum",
         "source_binlog_checksum": "@@global.binlog_checksum",
     }
