@@ -49,7 +49,7 @@ def backfill(invocation: Invocation, config: Config, as_json: bool) -> None:
 def _follow(
     invocation: Invocation, config: Config, *, until_current: bool, then_tear_down: bool, as_json: bool
 ) -> None:
-    from cdcrep.memory import prefer_frugal_pool
+    from cdcrep.process import settle
     from cdcrep.progress import Everyone
     from cdcrep.service.places import runtime_directory, socket_name
     from cdcrep.service.server import Service
@@ -59,7 +59,7 @@ def _follow(
     if as_json:
         invocation.log_format = "json"
     invocation.leaves_threads = True
-    prefer_frugal_pool()
+    settle()
     path = runtime_directory() / socket_name(config.name, config.target_identity)
     failure_path = path.with_suffix(".failed")
     freshness = Freshness()

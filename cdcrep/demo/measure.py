@@ -18,6 +18,8 @@ from cdcrep.errors import TransientError
 VISIBLE_WITHIN_SECONDS: Final = 30.0
 PAUSE_SECONDS: Final = 0.03
 LONGEST_BACKLOG_SECONDS: Final = 10.0
+LOOK_SECONDS: Final = 0.005
+"""Between two questions whether a change is there: part of a latency's error, and answering takes the process time."""
 ORDERS_PER_TRANSACTION: Final = 250
 LINES_PER_ORDER: Final = 3
 
@@ -62,7 +64,7 @@ def measure_latency(
     return Latencies(found), sequence
 
 
-def wait_until_visible(replicator: Replicator, sequence: Sequence, pause_seconds: float = 0.0) -> float:
+def wait_until_visible(replicator: Replicator, sequence: Sequence, pause_seconds: float = LOOK_SECONDS) -> float:
     """Ask the running process until it shows the sequence's last number; return the seconds that took.
 
     Raises:

@@ -15,9 +15,10 @@ from duckdb import DuckDBPyConnection
 
 from cdcrep.errors import DivergedError
 from cdcrep.fold import Net, NetRows
-from cdcrep_connectors.duckdb.rows import are_few, as_parameters, offered
+from cdcrep.table import Column
+from cdcrep_connectors.duckdb.rows import Relation, are_few, as_parameters, offered
 from cdcrep_connectors.duckdb.shape import Target, quote
-from cdcrep_connectors.duckdb.statements import changed, first_row
+from cdcrep_connectors.duckdb.statements import changed
 from cdcrep_connectors.duckdb.types import EQUAL_BUT_DIFFERENT
 from cdcrep_connectors.relational.recovery import copy_again
 
@@ -28,16 +29,16 @@ def apply_net(connection: DuckDBPyConnection, target: Target, net: Net) -> None:
     """Apply what happened to a table with a key."""
     if net.truncated:
         connection.execute(f"TRUNCATE {target.name}")
-    keys = net.rows.select(list(target.table.key_positions))
-    gone = [part for part in (net.deletes, keys) if part.num_rows]
-    carried = bool(net.rows.num_rows) and (bool(net.unknown) or bool(target.own))
-    if carried:
+    if net.rows.num_rows and (net.unknown or target.own):
         _carry(connection, target, net)
-    for part in _joined(gone):
-        _delete(connection, target, part)
-    if carried:
-        _insert_carried(connection, target)
-    elif net.rows.num_rows:
+        _delete_carried(connection, target, net)
+        _insert_carried(connection, target, len(net.rows))
+        return
+    if not net.deletes.num_rows and net.rows.num_rows:
+        _replace(connection, target, net.rows)
+        return
+    _delete_all(connection, target, [net.deletes, net.rows.select(list(target.table.key_positions))])
+    if net.rows.num_rows:
         insert(connection, target, net.rows)
 
 
@@ -59,49 +60,81 @@ def apply_rows(connection: DuckDBPyConnection, target: Target, net: NetRows) -> 
 
 def insert(connection: DuckDBPyConnection, target: Target, rows: pa.Table) -> None:
     """Insert rows of all the source's columns."""
-    columns = list(zip(target.table.columns, target.types, strict=True))
-    into = f"INSERT INTO {target.name} ({_names(target)})"
     if are_few(rows):
-        expressions, parameters = as_parameters(rows, columns)
-        lines = ["(" + ", ".join(row) + ")" for row in expressions]
-        changed(connection, f"{into} VALUES {', '.join(lines)}", parameters)
+        _insert_few(connection, target, rows)
         return
     with offered(connection, rows) as r:
-        values = ", ".join(r.value(i, column, type_) for i, (column, type_) in enumerate(columns))
-        changed(connection, f"{into} SELECT {values} FROM {r.sql}")
+        _insert_offered(connection, target, r)
+
+
+def _delete_all(connection: DuckDBPyConnection, target: Target, parts: Sequence[pa.Table]) -> None:
+    """Delete the rows under some keys, if they are of the same Arrow types in one scan of the target."""
+    parts = [part for part in parts if part.num_rows]
+    if len(parts) > 1 and all(part.schema.types == parts[0].schema.types for part in parts):
+        parts = [pa.concat_tables([part.rename_columns(parts[0].column_names) for part in parts])]
+    for keys in parts:
+        if are_few(keys):
+            _delete_few(connection, target, keys)
+            continue
+        with offered(connection, keys) as r:
+            _delete_offered(connection, target, r, range(keys.num_columns))
+
+
+def _replace(connection: DuckDBPyConnection, target: Target, rows: pa.Table) -> None:
+    """Put rows in the place of those under their keys."""
+    positions = target.table.key_positions
+    if are_few(rows):
+        _delete_few(connection, target, rows.select(list(positions)))
+        _insert_few(connection, target, rows)
+        return
+    with offered(connection, rows) as r:
+        _delete_offered(connection, target, r, positions)
+        _insert_offered(connection, target, r)
+
+
+def _insert_few(connection: DuckDBPyConnection, target: Target, rows: pa.Table) -> None:
+    expressions, parameters = as_parameters(rows, list(zip(target.table.columns, target.types, strict=True)))
+    lines = ["(" + ", ".join(row) + ")" for row in expressions]
+    changed(connection, f"INSERT INTO {target.name} ({_names(target)}) VALUES {', '.join(lines)}", parameters)
+
+
+def _insert_offered(connection: DuckDBPyConnection, target: Target, r: Relation) -> None:
+    columns = zip(target.table.columns, target.types, strict=True)
+    values = ", ".join(r.value(i, column, type_) for i, (column, type_) in enumerate(columns))
+    changed(connection, f"INSERT INTO {target.name} ({_names(target)}) SELECT {values} FROM {r.sql}")
+
+
+def _delete_few(connection: DuckDBPyConnection, target: Target, keys: pa.Table) -> None:
+    columns = _identity(target)
+    names = [quote(column.name) for column, _ in columns]
+    # Constants let DuckDB skip row groups by their smallest and largest values.
+    expressions, parameters = as_parameters(keys, columns)
+    each = [" AND ".join(map("{} = {}".format, names, row)) for row in expressions]
+    changed(connection, f"DELETE FROM {target.name} WHERE {' OR '.join(each)}", parameters)
+
+
+def _delete_offered(connection: DuckDBPyConnection, target: Target, r: Relation, positions: Sequence[int]) -> None:
+    """Delete the rows whose key stands in these columns of what is offered."""
+    columns = _identity(target)
+    names = ", ".join(quote(column.name) for column, _ in columns)
+    values = ", ".join(r.value(i, column, type_) for i, (column, type_) in zip(positions, columns, strict=True))
+    changed(connection, f"DELETE FROM {target.name} WHERE ({names}) IN (SELECT {values} FROM {r.sql})")
+
+
+def _identity(target: Target) -> list[tuple[Column, str]]:
+    """Return the key's columns with their types in the target."""
+    table = target.table
+    return [(column, target.types[i]) for column, i in zip(table.identity, table.key_positions, strict=True)]
 
 
 def _names(target: Target) -> str:
     return ", ".join(quote(column.name) for column in target.table.columns)
 
 
-def _joined(parts: Sequence[pa.Table]) -> Sequence[pa.Table]:
-    """Join the parts if their columns are of the same Arrow types, so that the target is scanned once."""
-    same = len(parts) > 1 and all(part.schema.types == parts[0].schema.types for part in parts)
-    return [pa.concat_tables([part.rename_columns(parts[0].column_names) for part in parts])] if same else parts
-
-
-def _delete(connection: DuckDBPyConnection, target: Target, keys: pa.Table) -> None:
-    """Delete the rows under some keys."""
-    table = target.table
-    columns = [(column, target.types[i]) for column, i in zip(table.identity, table.key_positions, strict=True)]
-    names = [quote(column.name) for column, _ in columns]
-    if are_few(keys):
-        # Constants let DuckDB skip row groups by their smallest and largest values.
-        expressions, parameters = as_parameters(keys, columns)
-        each = [" AND ".join(map("{} = {}".format, names, row)) for row in expressions]
-        changed(connection, f"DELETE FROM {target.name} WHERE {' OR '.join(each)}", parameters)
-        return
-    with offered(connection, keys) as r:
-        values = [r.value(i, column, type_) for i, (column, type_) in enumerate(columns)]
-        found = f"({', '.join(names)}) IN (SELECT {', '.join(values)} FROM {r.sql})"
-        changed(connection, f"DELETE FROM {target.name} WHERE {found}")
-
-
 def _carry(connection: DuckDBPyConnection, target: Target, net: Net) -> None:
     """Put the final rows into a temporary table, completed by what the target holds under the keys before."""
     table, width = target.table, len(target.table.columns)
-    identity = [(column, target.types[i]) for column, i in zip(table.identity, table.key_positions, strict=True)]
+    identity = _identity(target)
     before = net.match if net.match is not None else net.rows.select(list(table.key_positions))
     lacking = np.logical_or.reduce([*net.unknown.values(), np.zeros(len(net.rows), np.bool_)])
     masks = [pa.chunked_array([pa.array(mask)]) for mask in (lacking, *net.unknown.values())]
@@ -117,49 +150,47 @@ def _carry(connection: DuckDBPyConnection, target: Target, net: Net) -> None:
                 value = f"CASE WHEN {flag[i]} THEN t.{quote(column.name)} ELSE {value} END"
             values.append(f"{value} AS {quote(column.name)}")
         values += [f"t.{quote(name)} AS {quote(name)}" for name in target.own]
-        changed(
+        carried = changed(
             connection,
             f"CREATE OR REPLACE TEMP TABLE cdcrep_carried AS SELECT {', '.join(values)}, "
-            f"t.rowid IS NOT NULL AS cdcrep_found, r.c{lacks} AS cdcrep_lacks "
+            f"t.rowid AS cdcrep_row, r.c{lacks} AS cdcrep_lacks "
             f"FROM {r.sql} LEFT JOIN {target.name} t ON {' AND '.join(equal)}",
         )
-    _check_carried(connection, target, len(net.rows))
-
-
-def _check_carried(connection: DuckDBPyConnection, target: Target, expected: int) -> None:
-    counted = first_row(
-        connection, f"SELECT count(*), count(*) FILTER (cdcrep_lacks AND NOT cdcrep_found) FROM {CARRIED}"
-    )
-    assert counted
-    if counted[0] != expected:
+    if carried != len(net.rows):
         raise DivergedError(
-            f"{target.table.id}: the target holds a key more than once",
-            hint=f"find out what changed the target; {copy_again(target.table.id)}",
+            f"{table.id}: the target holds a key more than once",
+            hint=f"find out what changed the target; {copy_again(table.id)}",
         )
-    if counted[1]:
-        raise _incomplete(target, counted[1])
 
 
-def _incomplete(target: Target, rows: int) -> DivergedError:
-    return DivergedError(
-        f"{target.table.id}: {rows} rows were updated at the source that are not in the target, and the source did not "
-        "send all their values (it leaves unchanged large values out)",
-        hint=copy_again(target.table.id),
-    )
+def _delete_carried(connection: DuckDBPyConnection, target: Target, net: Net) -> None:
+    if net.match is not None:
+        # Rows have moved: the keys that they left stand in `deletes` or are another row's.
+        _delete_all(connection, target, [net.deletes, net.rows.select(list(target.table.key_positions))])
+        return
+    changed(connection, f"DELETE FROM {target.name} WHERE rowid IN (SELECT cdcrep_row FROM {CARRIED})")
+    _delete_all(connection, target, [net.deletes])
 
 
-def _insert_carried(connection: DuckDBPyConnection, target: Target) -> None:
+def _insert_carried(connection: DuckDBPyConnection, target: Target, expected: int) -> None:
     names = _names(target)
     own = "".join(f", {quote(name)}" for name in target.own)
-    changed(
-        connection,
-        f"INSERT INTO {target.name} ({names}{own}) SELECT {names}{own} FROM {CARRIED} WHERE cdcrep_found",
-    )
-    # New rows take the defaults of the target's own columns.
-    changed(
-        connection,
-        f"INSERT INTO {target.name} ({names}) SELECT {names} FROM {CARRIED} WHERE NOT cdcrep_found",
-    )
+
+    def add(columns: str, where: str) -> int:
+        sql = f"INSERT INTO {target.name} ({columns}) SELECT {columns} FROM {CARRIED} WHERE {where}"
+        return changed(connection, sql)
+
+    # New rows take the defaults of the target's own columns; they must not lack a value.
+    if own:
+        written = add(names + own, "cdcrep_row IS NOT NULL") + add(names, "cdcrep_row IS NULL AND NOT cdcrep_lacks")
+    else:
+        written = add(names, "cdcrep_row IS NOT NULL OR NOT cdcrep_lacks")
+    if written != expected:
+        raise DivergedError(
+            f"{target.table.id}: {expected - written} rows were updated at the source that are not in the target, and "
+            "the source did not send all their values (it leaves unchanged large values out)",
+            hint=copy_again(target.table.id),
+        )
     connection.execute(f"DROP TABLE {CARRIED}")
 
 

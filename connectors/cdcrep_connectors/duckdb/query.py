@@ -18,8 +18,8 @@ READING: Final = frozenset({duckdb.StatementType.SELECT, duckdb.StatementType.EX
 BAD_STATEMENTS: Final = (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException)
 
 
-def run(connection: duckdb.DuckDBPyConnection, book: Bookkeeping, sql: str) -> Answer:
-    """Run one statement in a read-only transaction that also reads the checkpoint.
+def run(connection: duckdb.DuckDBPyConnection, book: Bookkeeping, sql: str, *, has_book: bool = False) -> Answer:
+    """Run one statement in a read-only transaction that also reads the checkpoint; `has_book`: known to exist.
 
     The transaction keeps the statement from changing this file; the instance's settings keep it from other files.
     """
@@ -32,7 +32,7 @@ def run(connection: duckdb.DuckDBPyConnection, book: Bookkeeping, sql: str) -> A
     connection.execute("BEGIN TRANSACTION READ ONLY")
     try:
         position, commit_time = None, None
-        if book.exists(connection):
+        if has_book or book.exists(connection):
             row = first_row(
                 connection,
                 f"SELECT position, commit_time FROM {book.schema}.pipeline_state WHERE pipeline = $1",

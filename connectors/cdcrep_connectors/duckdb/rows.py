@@ -12,11 +12,11 @@ import pyarrow as pa
 from duckdb import DuckDBPyConnection
 
 from cdcrep.table import Column
-from cdcrep_connectors.duckdb.types import from_text
+from cdcrep_connectors.duckdb.types import from_parameter, from_text
 
 REGISTERED: Final = "cdcrep_rows"
 
-FEW_ROWS: Final = 2
+FEW_ROWS: Final = 6
 FEW_CELLS: Final = 128
 """Up to here parameters are quicker than an Arrow table, whose registration and scan take milliseconds; planning the
 parameters' casts costs more from there on."""
@@ -48,15 +48,15 @@ def are_few(rows: pa.Table) -> bool:
 
 def as_parameters(rows: pa.Table, columns: Sequence[tuple[Column, str]]) -> tuple[list[list[str]], list[str | None]]:
     """Return, for few rows in text form, SQL expressions per row and column, and the parameters they stand for."""
+    values = [column.to_pylist() for column in rows.columns]
     width = rows.num_columns
     expressions = [
         [
-            typed(f"CAST(${row * width + i + 1} AS VARCHAR)", column, target, text=True)
+            from_parameter(column.type, target, f"${row * width + i + 1}", values[i][row])
             for i, (column, target) in enumerate(columns)
         ]
         for row in range(rows.num_rows)
     ]
-    values = [column.to_pylist() for column in rows.columns]
     return expressions, [column[row] for row in range(rows.num_rows) for column in values]
 
 

@@ -174,7 +174,7 @@ class DuckDBSink:
         if not self._options.path.exists():
             raise SetupError(f"{self._options.path} does not exist", hint="start the replication first: cdcrep run")
         with self._looking() as (connection, book), translated("the query"):
-            return query.run(connection, book, sql)
+            return query.run(connection, book, sql, has_book=self._seen is not None)
 
     def detach(self) -> None:
         """Forget the position and call every copy interrupted again."""

@@ -39,6 +39,11 @@ SCALARS: Final = {
 }
 """Every kind but DECIMAL and ARRAY, whose types depend on more than the kind."""
 
+TEMPORAL: Final = frozenset({Kind.DATE, Kind.TIMESTAMP, Kind.TIMESTAMPTZ})
+
+NEED_CARE: Final = frozenset({Kind.BYTES, Kind.INTERVAL, Kind.ARRAY})
+"""Kinds whose text DuckDB's own cast does not understand; so it is with years before Christ."""
+
 EQUAL_BUT_DIFFERENT: Final = frozenset({Kind.FLOAT32, Kind.FLOAT64, Kind.INTERVAL, Kind.ARRAY})
 """Kinds of which DuckDB calls values equal that differ: 0.0 and -0.0, 1 month and 30 days."""
 
@@ -80,6 +85,14 @@ def from_text(kind: ColumnType, target: str, text: str) -> str:
     return _scalar(kind.kind, target, text)
 
 
+def from_parameter(kind: ColumnType, target: str, parameter: str, value: str | None) -> str:
+    """Return the same for a parameter of a known value, plainer where the value needs no care: planning costs time."""
+    before_christ = kind.kind in TEMPORAL and value is not None and value.endswith(" BC")
+    if target == TEXT or not (kind.kind in NEED_CARE or before_christ):
+        return f"CAST({parameter} AS {target})"
+    return from_text(kind, target, f"CAST({parameter} AS {TEXT})")
+
+
 def _decimal(kind: ColumnType) -> str:
     if kind.precision is None:
         return TEXT
@@ -99,7 +112,7 @@ def _scalar(kind: Kind, target: str, text: str) -> str:
             f"CASE WHEN {text} IS NULL THEN NULL WHEN starts_with({text}, '\\x') THEN unhex(substr({text}, 3)) "
             "ELSE error('not hexadecimal') END"
         )
-    if kind in (Kind.DATE, Kind.TIMESTAMP, Kind.TIMESTAMPTZ):
+    if kind in TEMPORAL:
         # DuckDB takes a trailing BC for the name of a time zone and drops it; it writes the era behind the date.
         with_era = rf"regexp_replace({text}, '^(\S+)(.*) BC$', '\1 (BC)\2')"
         return f"CAST(CASE WHEN ends_with({text}, ' BC') THEN {with_era} ELSE {text} END AS {target})"

@@ -1,4 +1,4 @@
-"""Arrow's allocator in a process that runs for months."""
+"""What holds for the whole process that replicates."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import sys
 
 LOOK = """
 import pyarrow as pa
-from cdcrep.memory import prefer_frugal_pool
-prefer_frugal_pool()
+from cdcrep.process import settle
+settle()
 print(pa.default_memory_pool().backend_name)
 """
 
