@@ -34,7 +34,6 @@ READERS: Sequence[Callable[[bytes], object]] = (
     lambda content: read_table_map(content, mariadb=True),
     lambda content: read_table_map(content, mariadb=False),
     read_query,
-    lambda content: read_query(content, compressed=True),
     lambda content: gtid_events.read_gtid(content, anonymous=False),
     gtid_events.read_tagged_gtid,
     lambda content: gtid_events.read_mariadb_gtid(content, 1),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
@@ -48,7 +48,7 @@ class _Run:
     """Events of one table in one shape that become one `Changes`."""
 
     shape: RowShape
-    events: list[Positions] = field(default_factory=list)
+    events: Positions
 
 
 class Decoder:
@@ -70,7 +70,8 @@ class Decoder:
         self._dates = dates
         self._maps: dict[bytes, int] = {}
         """Content of a TABLE_MAP -> index in `_shapes`."""
-        self._shapes: list[RowShape | None] = []
+        self._shapes: list[RowShape | None] = [None]
+        """The first stands for all tables that are not followed."""
         self._known: dict[RowShape, int] = {}
         """Where each shape stands in `_shapes`: a table that only got another number goes on as the same."""
         self._current: dict[int, int] = {}
@@ -82,28 +83,39 @@ class Decoder:
         Raises:
             DataError: the bytes are not what the format says, or a row cannot be carried.
         """
-        runs: dict[int, _Run] = {}
         rows = np.flatnonzero(_ROWS[events.types])
-        for index, part in self._by_map(events, rows):
-            shape = self._shapes[index]
-            if shape is not None:
-                runs.setdefault(index, _Run(shape)).events.append(part)
-        ordered = sorted(runs.values(), key=lambda run: int(run.events[0][0]))
+        runs = self._runs(self._by_map(events, rows))
         decoded = []
         impossible: Counter[tuple[TableId, str]] = Counter()
-        for run in ordered:
-            chosen = run.events[0] if len(run.events) == 1 else np.sort(np.concatenate(run.events))
-            all_of_them = len(chosen) == len(events)
-            mine = (
-                events
-                if all_of_them
-                else Events(events.buffer, events.start[chosen], events.end[chosen], events.types[chosen])
-            )
+        for run in sorted(runs, key=lambda run: int(run.events[0])):
+            chosen = run.events
+            mine = events
+            if len(chosen) < len(events):
+                mine = Events(events.buffer, events.start[chosen], events.end[chosen], events.types[chosen])
             result = decode_rows(run.shape, mine)
             decoded.append(result.changes)
             for column, count in result.impossible.items():
                 impossible[run.shape.table.id, column] += count
         return DecodedEvents(tuple(changes for changes in decoded if len(changes)), impossible)
+
+    def _runs(self, found: list[tuple[int, Positions]]) -> list[_Run]:
+        """Join the events of each table in one shape; where a table has several, they keep their order."""
+        by_table: dict[TableId, list[tuple[int, Positions]]] = {}
+        for index, part in found:
+            shape = self._shapes[index]
+            if shape is not None:
+                by_table.setdefault(shape.table.id, []).append((index, part))
+        runs = []
+        for parts in by_table.values():
+            rows = np.concatenate([part for _, part in parts])
+            order = np.argsort(rows, kind="stable")
+            indexes = np.repeat([index for index, _ in parts], [len(part) for _, part in parts])[order]
+            edges = [0, *(np.flatnonzero(np.diff(indexes)) + 1).tolist(), len(rows)]
+            for first, after in pairwise(edges):
+                run_shape = self._shapes[int(indexes[first])]
+                assert run_shape is not None
+                runs.append(_Run(run_shape, rows[order[first:after]]))
+        return runs
 
     def forget(self) -> None:
         """Forget which table has which number: at a FORMAT_DESCRIPTION and in a new file the server may start anew."""
@@ -152,13 +164,14 @@ class Decoder:
         if index is None:
             described = read_table_map(content, mariadb=self._mariadb)
             table = self._make_table(described)
-            shape = None if table is None else RowShape(described, table, self._dates)
-            index = len(self._shapes)
-            if shape is not None:
-                index = self._known.setdefault(shape, index)
-            if index == len(self._shapes):
-                self._shapes.append(shape)
+            index = 0 if table is None else self._index_of(RowShape(described, table, self._dates))
             self._maps[content] = index
+        return index
+
+    def _index_of(self, shape: RowShape) -> int:
+        index = self._known.setdefault(shape, len(self._shapes))
+        if index == len(self._shapes):
+            self._shapes.append(shape)
         return index
 
 

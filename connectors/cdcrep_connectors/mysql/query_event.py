@@ -6,7 +6,7 @@ MySQL 9 source documentation, "Query_event"; MariaDB documentation, "QUERY_EVENT
     { variable 1, value }   schema   0   statement
 
 A variable that is not known ends the reading of the variables: those behind it have no lengths. MariaDB's
-QUERY_COMPRESSED has the statement in the form of `compression.inflate`.
+QUERY_COMPRESSED events become plain ones in `expansion`.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from cdcrep_connectors.mysql.compression import inflate
 from cdcrep_connectors.mysql.fields import FieldReader
 
-FIXED: Final = 13
+SQL_MODE: Final = 1
+CHARSET: Final = 4
+TIME_ZONE: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +42,8 @@ class Query:
         return self.statement.decode(errors="replace")
 
 
-def read_query(content: bytes, *, compressed: bool = False) -> Query:
-    """Read a QUERY event."""
+def read_query(content: bytes) -> Query:
+    """Read a QUERY event that is not compressed, or is no longer."""
     reader = FieldReader(content, "QUERY event")
     reader.take(8)
     schema_length, error, variables_length = reader.integer(1), reader.integer(2), reader.integer(2)
@@ -50,8 +51,7 @@ def read_query(content: bytes, *, compressed: bool = False) -> Query:
     schema = reader.string(schema_length)
     if reader.integer(1):
         raise reader.error("a string has no end")
-    statement = reader.rest()
-    return Query(schema, inflate(statement) if compressed else statement, error, *variables)
+    return Query(schema, reader.rest(), error, *variables)
 
 
 def _read_variables(reader: FieldReader) -> tuple[tuple[int, int, int] | None, int | None, str | None]:
@@ -71,11 +71,6 @@ def _read_variables(reader: FieldReader) -> tuple[tuple[int, int, int] | None, i
         else:
             break
     return charset, sql_mode, time_zone
-
-
-SQL_MODE: Final = 1
-CHARSET: Final = 4
-TIME_ZONE: Final = 5
 
 
 def _fixed(length: int) -> Callable[[FieldReader], object]:

@@ -30,6 +30,7 @@ ID = Written("id", "int", ColumnCode.LONG)
 V = Written("v", "varchar(9) character set utf8mb4", ColumnCode.VARCHAR, struct.pack("<H", 36))
 KEYED = WrittenTable((ID, V), ("id",))
 KEYLESS = WrittenTable((ID, V))
+NAMES = optional(4, packed_bytes(b"id") + packed_bytes(b"v"))
 
 
 def row(number: int | None, text: str | None = "") -> Image:
@@ -159,6 +160,19 @@ def test_the_shape_is_asked_for_once_for_each_number() -> None:
     assert asked == [100, 101]
 
 
+def test_shapes_of_one_table_that_take_turns_keep_the_order_of_its_changes() -> None:
+    written = []
+    for number, text in ((100, "first"), (101, "second"), (100, "third")):
+        table = WrittenTable(KEYED.columns, KEYED.key, number, optional=NAMES if number == 101 else b"")
+        written.append(event(EventType.TABLE_MAP, table_map(table)))
+        rows = [(row(1, ""), row(1, text))]
+        written.append(event(EventType.UPDATE_ROWS, rows_event(EventType.UPDATE_ROWS, table, rows)))
+
+    decoded = Decoder(lambda _: KEYED.table(), mariadb=False).decode(events(written)).changes
+
+    assert [new(changes) for changes in decoded] == [[(1, "first")], [(1, "second")], [(1, "third")]]
+
+
 def test_a_number_goes_on_until_it_is_given_away_or_forgotten() -> None:
     decoder = Decoder(lambda _: KEYED.table(), mariadb=False)
     rows = event(EventType.WRITE_ROWS, rows_event(EventType.WRITE_ROWS, KEYED, [(row(1),)]))
@@ -172,9 +186,6 @@ def test_a_number_goes_on_until_it_is_given_away_or_forgotten() -> None:
 
 def with_metadata(*parts: bytes) -> WrittenTable:
     return WrittenTable(KEYED.columns, KEYED.key, optional=b"".join(parts))
-
-
-NAMES = optional(4, packed_bytes(b"id") + packed_bytes(b"v"))
 
 
 @pytest.mark.parametrize(
