@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+from cdcrep import preflight
 from cdcrep.connector import Checkpoint, Chunk, Copied, Loader, Pipeline, Sink, Snapshot, Source
-from cdcrep.errors import ConfigError, SetupError
+from cdcrep.errors import SetupError
 from cdcrep.events import Events
 from cdcrep.table import Table, TableId
 
@@ -40,10 +41,13 @@ class Backfill:
         pipeline: Pipeline,
         events: Events,
         *,
+        examined: Collection[TableId] = (),
         on_start: Callable[[], None],
         on_progress: Callable[[], None],
     ) -> None:
+        """Prepare a copy; `examined` are tables that the target was found able to take."""
         self._source, self._sink, self._pipeline, self._events = source, sink, pipeline, events
+        self._examined = examined
         self._on_start, self._on_progress = on_start, on_progress
         self._stopping = threading.Event()
         self._loaders: list[Loader] = []
@@ -54,8 +58,7 @@ class Backfill:
         self._refuse_obstacles(checkpoint)
         self._say(self._source.set_up(checkpoint.tables.keys(), checkpoint.position))
         tables = {table.id: table for table in self._source.tables()}
-        if not tables:
-            raise ConfigError("no table is selected", hint="name tables that exist under [tables] include = [...]")
+        preflight.refuse_none(tables)
         self._release(checkpoint, tables)
         todo = [table for table in tables.values() if not _done(checkpoint, table)]
         if not todo:
@@ -88,12 +91,9 @@ class Backfill:
     def _refuse_obstacles(self, checkpoint: Checkpoint) -> None:
         """Refuse what `prepare` would refuse, before anything is created at the source."""
         tables = [table for table in self._source.tables() if table.id not in checkpoint.tables]
-        fatal = [obstacle for obstacle in self._sink.obstacles(tables) if obstacle.fatal] if tables else []
-        if fatal:
-            raise SetupError(
-                "the target is not ready: " + "; ".join(obstacle.what for obstacle in fatal),
-                hint="\n".join(dict.fromkeys(obstacle.hint for obstacle in fatal if obstacle.hint)) or None,
-            )
+        unexamined = [table for table in tables if table.id not in self._examined]
+        if unexamined:
+            preflight.refuse_fatal("target", self._sink.obstacles(unexamined))
 
     def _release(self, checkpoint: Checkpoint, tables: Mapping[TableId, Table]) -> None:
         gone = [table for table in checkpoint.tables if table not in tables]

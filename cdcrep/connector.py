@@ -357,6 +357,8 @@ class Sink(Protocol):
     def status(self) -> Mapping[str, Any]:
         """Read the checkpoint row and the tables' copies, on a connection of its own, without taking the row.
 
+        Works before `open`, too: a start that is refused shall leave the target as it was.
+
         Keys: `position`, `epoch`, `source`, `commit_time`, `transactions`, `rows`, `updated_at` (seconds since 1970),
         `tables` (`schema.table` -> {"rows_copied": int, "changes_applied": int, "copy_done": bool}). Empty where the
         pipeline is unknown.

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import tenacity
 
+from cdcrep import preflight
 from cdcrep.backfill import Backfill
 from cdcrep.connector import Checkpoint, Pipeline, Sink, Source
 from cdcrep.crashpoint import reached
@@ -18,6 +19,7 @@ from cdcrep.errors import CdcrepError, DivergedError, TransientError
 from cdcrep.events import Events
 from cdcrep.position import Position
 from cdcrep.replicate import Applied, Replication
+from cdcrep.table import TableId
 
 CANCEL_AFTER_SECONDS = 3.0  # a stop shall end within 5 s; until then the batch in hand may still be finished
 
@@ -66,6 +68,7 @@ class Supervisor:
         self._lock = threading.Lock()
         self._running: Backfill | Replication | None = None
         self._sink: Sink | None = None
+        self._examined: frozenset[TableId] | None = None
         self._epoch: int | None = None
         self._detached = False
         self._failures = 0
@@ -146,6 +149,8 @@ class Supervisor:
                 both.callback(sink.close)
 
     def _replicate(self, source: Source, sink: Sink) -> None:
+        if self._examined is None:
+            self._examined = preflight.examine(source, sink)
         checkpoint = self._open(sink)
         self._sink = sink
         if self._until_current and self._until is None:
@@ -180,7 +185,13 @@ class Supervisor:
 
     def _copy(self, source: Source, sink: Sink, checkpoint: Checkpoint) -> Checkpoint:
         backfill = Backfill(
-            source, sink, self._opened.pipeline, self._events, on_start=self._copying, on_progress=self._progressed
+            source,
+            sink,
+            self._opened.pipeline,
+            self._events,
+            examined=self._examined or (),
+            on_start=self._copying,
+            on_progress=self._progressed,
         )
         with self._stoppable(backfill):
             return backfill.run(checkpoint)

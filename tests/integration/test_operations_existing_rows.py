@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import duckdb
+import psycopg
 import pytest
 
 from cdcrep.errors import SetupError
@@ -31,13 +32,24 @@ def pipeline(request: pytest.FixtureRequest, tmp_path: Path, source_database: Da
     return Pipeline.create(tmp_path, source_database, target.url, ("t",))
 
 
-def test_rows_of_somebody_else_are_refused_and_nothing_is_left_at_the_source(pipeline: Pipeline) -> None:
+def bookkeeping(pipeline: Pipeline) -> list[tuple[object, ...]]:
+    """Return the target's schema `cdcrep`, if it is there."""
+    query = "SELECT schema_name FROM information_schema.schemata WHERE schema_name = 'cdcrep'"
+    if pipeline.target_url.startswith("duckdb:"):
+        with duckdb.connect(pipeline.target_url.removeprefix("duckdb:///"), read_only=True) as file:
+            return file.execute(query).fetchall()
+    with psycopg.connect(pipeline.target_url) as connection:
+        return connection.execute(query).fetchall()
+
+
+def test_rows_of_somebody_else_are_refused_and_nothing_is_left_at_either_side(pipeline: Pipeline) -> None:
     ended = command(pipeline, "run", "--until-current")
 
     assert ended.code == SetupError.exit_code, ended.output
     assert "public.t" in ended.output
     assert 'on_existing = "replace"' in ended.output
     assert pipeline.target_rows("t") == [("1", "theirs"), ("9", "theirs")]
+    assert bookkeeping(pipeline) == []
     assert (
         pipeline.source.execute(
             "SELECT slot_name::text FROM pg_replication_slots WHERE database = current_database() "
@@ -45,6 +57,17 @@ def test_rows_of_somebody_else_are_refused_and_nothing_is_left_at_the_source(pip
         )
         == []
     )
+
+
+def test_a_source_that_is_not_ready_leaves_the_target_as_it_was(pipeline: Pipeline) -> None:
+    pipeline.source.execute("ALTER TABLE t DROP CONSTRAINT t_pkey")
+
+    ended = command(pipeline, "run", "--until-current", "--set", "tables.on_existing=replace")
+
+    assert ended.code == SetupError.exit_code, ended.output
+    assert "public.t has no primary key" in ended.output
+    assert pipeline.target_rows("t") == [("1", "theirs"), ("9", "theirs")]
+    assert bookkeeping(pipeline) == []
 
 
 @pytest.mark.parametrize(

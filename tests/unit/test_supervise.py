@@ -148,6 +148,39 @@ def test_a_table_that_was_away_is_not_taken_for_copied(shop: Shop) -> None:
         shop.run()
 
 
+def someone_elses_rows(shop: Shop, table: Table) -> None:
+    """Put a table with a row into the target that no copy has written."""
+    with shop.target.transaction() as transaction:
+        transaction.create(table.id, [column.name for column in table.columns], table.key)
+        values: dict[str, str | None] = {column.name: "theirs" for column in table.columns}
+        if table.key:
+            transaction.put(shop.target.tables[table.id], ("theirs",), values)
+        else:
+            transaction.count(shop.target.tables[table.id], ("theirs",), 1)
+
+
+def test_a_first_start_that_is_refused_leaves_both_sides_as_they_were(shop: Shop) -> None:
+    someone_elses_rows(shop, ORDERS)
+
+    with pytest.raises(SetupError, match="holds rows"):
+        shop.run()
+
+    assert (shop.target.books, shop.source.slots) == ({}, {})
+
+
+def test_a_start_that_is_refused_does_not_stop_the_process_that_runs(shop: Shop) -> None:
+    shop.include = ("public.orders",)
+    shop.run()
+    running = shop.open_sink().open()
+    someone_elses_rows(shop, EVENTS)
+    shop.include = ("public.*",)
+
+    with pytest.raises(SetupError, match="holds rows"):
+        shop.run()
+
+    assert shop.open_sink().status()["epoch"] == running.epoch
+
+
 def test_a_table_that_was_dropped_in_the_target_is_copied_again(shop: Shop) -> None:
     shop.run()
     shop.target.drop("public.orders")
