@@ -151,7 +151,7 @@ def _together(
     lengths, counts = np.unique(length[rows], return_counts=True)
     for size in lengths[(counts >= FEWEST) & (lengths > 0) & (lengths <= LONGEST)].tolist():
         left = rows[length[rows] == size]
-        documents = buffer[start[left][:, None] + np.arange(size)]
+        documents = np.lib.stride_tricks.sliding_window_view(buffer, size)[start[left]]
         while len(left) >= FEWEST and failures < MOST_FAILURES:
             shape = _shape_of(documents[0].tobytes())
             same = _same(documents, shape)

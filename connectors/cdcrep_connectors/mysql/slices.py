@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +11,11 @@ from numpy.typing import NDArray
 
 from cdcrep.columns import Bytes, Mask, Positions, bitmap, gather
 from cdcrep.errors import DataError
+
+PIECE: Final = 1 << 20
+"""Bytes that are gathered by an index of eight bytes each at a time."""
+MOST_MADE: Final = 1 << 29
+"""Bytes, or characters, that compressed values may grow to together."""
 
 
 def gather_bytes(buffer: Bytes, start: Positions, end: Positions, valid: Mask | None) -> pa.Array:
@@ -35,10 +41,14 @@ def gather_padded(buffer: Bytes, start: Positions, end: Positions, valid: Mask |
     length = end - start
     if len(length) and int(length.max()) > width:
         raise DataError("a BINARY value is longer than its column")
+    content = np.empty((len(start), width), np.uint8)
     columns = np.arange(width)
-    # Behind short values other content is read, at most to the buffer's end, and then masked.
-    index = np.minimum(start[:, None] + columns, len(buffer) - 1)
-    content = buffer[index] * (columns < length[:, None])
+    step = max(PIECE // max(width, 1), 1)
+    for first in range(0, len(start), step):
+        part = slice(first, first + step)
+        # Behind short values other content is read, at most to the buffer's end, and then masked.
+        index = np.minimum(start[part, None] + columns, len(buffer) - 1)
+        content[part] = buffer[index] * (columns < length[part, None])
     offsets = (np.arange(len(start) + 1, dtype=np.int64) * width).astype(np.int32)
     return pa.Array.from_buffers(pa.binary(), len(start), [bitmap(valid), pa.py_buffer(offsets), pa.py_buffer(content)])
 
@@ -54,9 +64,16 @@ def gather_each(
     """Make each value by a function: Python per value, for the few types that leave no choice.
 
     Raises:
-        DataError: what the function raises; or its text is not Unicode.
+        DataError: what the function raises; its text is not Unicode; or all of it is larger than `MOST_MADE`.
     """
-    values = [None if value is None else make(value) for value in _each(buffer, start, end, valid)]
+    values: list[str | bytes | None] = []
+    size = 0
+    for content in _each(buffer, start, end, valid):
+        value = None if content is None else make(content)
+        values.append(value)
+        size += len(value or b"")
+        if size > MOST_MADE:
+            raise DataError(f"values become more than {MOST_MADE >> 20} MiB at once")
     try:
         return pa.array(values, type_)
     except UnicodeEncodeError:

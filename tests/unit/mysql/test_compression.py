@@ -5,10 +5,13 @@ from __future__ import annotations
 import struct
 import zlib
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
+from cdcrep.columns import padded
 from cdcrep.errors import DataError
+from cdcrep_connectors.mysql import slices
 from cdcrep_connectors.mysql.compressed_columns import inflate_value
 from cdcrep_connectors.mysql.compression import inflate, open_payload
 from cdcrep_connectors.mysql.event_types import EventType
@@ -91,6 +94,18 @@ def test_mariadbs_compression_is_undone_within_limits() -> None:
 def test_what_mariadb_did_not_compress_is_refused(content: bytes) -> None:
     with pytest.raises(DataError):
         inflate(content)
+
+
+def test_small_cells_that_grow_to_much_are_refused_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slices, "MOST_MADE", 2 << 20)
+    cell = bytes([0x84]) + struct.pack(">I", 1 << 20) + zlib.compress(bytes(1 << 20))
+    end = np.arange(1, 4) * len(cell)
+
+    assert (
+        len(slices.gather_each(padded(cell * 2), end[:2] - len(cell), end[:2], None, inflate_value, pa.binary())) == 2
+    )
+    with pytest.raises(DataError, match="more than 2 MiB at once"):
+        slices.gather_each(padded(cell * 3), end - len(cell), end, None, inflate_value, pa.binary())
 
 
 def test_compressed_columns_are_undone() -> None:
