@@ -33,7 +33,7 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(CODE)
-	$(BIN)/pytest -m "not servers and not crash and not slow" $(ARGS)
+	$(BIN)/pytest -n 2 --dist worksteal -m "not servers and not crash and not slow" $(ARGS)
 
 test: $(VENV)/.installed-dev $(SERVERS)/.installed $(MYSQLS)/.installed
 	$(BIN)/pytest -n $(JOBS) --dist worksteal $(if $(COVERAGE),--cov --cov-report=term) $(ARGS)

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from cdcrep.testing import contract, crash
 from tests.servers.waiting import DEADLINE_SECONDS
 
@@ -15,6 +17,7 @@ BLOCK = re.compile(r"^```python\n(?P<code>.*?)^```$", re.DOTALL | re.MULTILINE)
 FILE = re.compile(r"# file: (?P<name>\S+)\n")
 
 
+@pytest.mark.slow
 def test_the_examples_run_and_pass_the_contract(tmp_path: Path) -> None:
     blocks = [match["code"] for match in BLOCK.finditer(PAGE.read_text())]
     for number, block in enumerate(blocks):

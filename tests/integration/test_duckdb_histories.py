@@ -113,6 +113,7 @@ class Model:
         self.parts.append(change(UPDATE, self.table, sent, [old] if old != new else None, unchanged))
 
 
+@pytest.mark.slow
 @pytest.mark.unmeasured
 @pytest.mark.parametrize("own_column", [False, True], ids=["plain", "with an own column"])
 def test_a_table_with_a_key_equals_the_row_by_row_oracle(tmp_path: Path, own_column: bool) -> None:
@@ -159,6 +160,7 @@ FLOATS = ["0", "-0", "NaN", "1.5", "Infinity", None]
 INTERVALS = ["1 mon", "30 days", "-1 days +02:03:00", None]
 
 
+@pytest.mark.slow
 @pytest.mark.unmeasured
 def test_a_table_without_a_key_equals_the_row_by_row_oracle(tmp_path: Path) -> None:
     seed = random.randrange(2**32)

@@ -339,6 +339,7 @@ def test_an_open_transaction_keeps_the_file(file: Path) -> None:
     sink.close()
 
 
+@pytest.mark.slow
 def test_random_keys_of_a_large_table_get_the_memory_that_deleting_them_takes(file: Path) -> None:
     sink = open_sink(file, ITEMS)
     rows = 12_000_000
