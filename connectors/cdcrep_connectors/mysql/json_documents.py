@@ -194,7 +194,7 @@ def _values(slot: _Slot, documents: Matrix) -> pa.Array:
     content = np.ascontiguousarray(documents[:, slot.at : slot.at + slot.length])
     if slot.kind != STRING:
         numbers = content.view(np.dtype(NUMBERS[slot.kind].format)).reshape(-1)
-        if numbers.dtype.kind == "f":
+        if numbers.dtype.kind == "f" and not _written_alike(numbers):
             return pa.array([write_double(number) for number in numbers.tolist()], pa.string())
         return pa.array(numbers).cast(pa.string())
     plain = (content >= ord(" ")) & (content < 0x80) & (content != ord('"')) & (content != ord("\\"))
@@ -205,3 +205,9 @@ def _values(slot: _Slot, documents: Matrix) -> pa.Array:
         return pa.array([quoted(value.tobytes().decode()) for value in content], pa.string())
     except UnicodeDecodeError:
         raise DataError("a JSON value is not in MySQL's binary form") from None
+
+
+def _written_alike(numbers: NDArray[Any]) -> bool:
+    """Tell whether Arrow writes numbers as the server does: not whole ones, nor where it prefers an exponent."""
+    size = np.abs(numbers)
+    return bool((np.isfinite(size) & (size >= 1e-3) & (size < 1e9) & (numbers != np.floor(numbers))).all())

@@ -65,6 +65,16 @@ def test_documents_of_many_shapes_keep_their_order() -> None:
     assert decode(documents) <= documents.count(b"")
 
 
+@pytest.mark.parametrize("exponents", [(-3, 9), (-20, 20)])
+def test_numbers_are_the_same_together_as_alone(exponents: tuple[int, int]) -> None:
+    rng = random.Random(7)
+    numbers = [rng.choice([1, -1]) * rng.random() * 10 ** rng.randrange(*exponents) for _ in range(3000)]
+    documents = [write_document({"x": number}) for number in numbers]
+
+    assert decode(documents) == 0
+    assert decode(documents[:20] + [write_document({"x": number}) for number in (0.0, -0.0, 1.0, 1e20)]) == 0
+
+
 def test_few_documents_are_decoded_one_by_one() -> None:
     assert decode([write_document({"k": i}) for i in range(3)]) == 3
 
