@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -143,6 +144,20 @@ def test_all_keys_move_up_by_one(target_database: Database, sink: PostgresSink) 
     sink.apply(make_batch("2", moves))
 
     assert items(target_database) == [(i + 1, f"was {i}", f"kept {i}") for i in range(1, 201)]
+
+
+def test_many_rows_in_any_order_keep_what_was_not_sent_of_each(target_database: Database, sink: PostgresSink) -> None:
+    sink.apply(make_batch("1", many(1, 3000)))
+    target_database.execute("UPDATE items SET big = 'kept ' || id")
+    numbers = list(range(1, 3001))
+    random.Random(7).shuffle(numbers)
+    changes = Recorder(ITEMS)
+    for i in numbers:
+        changes.update(str(i), f"now {i}", f"sent {i}", unchanged=[2] if i % 3 else [])
+
+    sink.apply(make_batch("2", changes))
+
+    assert items(target_database) == [(i, f"now {i}", f"kept {i}" if i % 3 else f"sent {i}") for i in range(1, 3001)]
 
 
 def test_numerically_equal_keys_of_other_text_are_one_row(target_database: Database) -> None:
