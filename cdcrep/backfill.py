@@ -30,6 +30,10 @@ class Plan:
     completed: Sequence[Table]
     """Tables whose interrupted copy goes on: they are pruned after their last chunk."""
 
+    def names(self, table: TableId) -> frozenset[str]:
+        """Return the names of a table's chunks."""
+        return frozenset(chunk.name for chunk in self.chunks if chunk.table.id == table)
+
 
 class Backfill:
     """Brings the target to a state from which the stream makes it equal to the source."""
@@ -78,7 +82,10 @@ class Backfill:
         self._sink.finish([table.id for table in todo])
         self._events.copy_finished()
         known = {table: copied for table, copied in checkpoint.tables.items() if table in tables}
-        finished = {table: replace(copied, done=True) for table, copied in plan.copied.items()}
+        finished = {
+            table: replace(copied, done=True, chunks=copied.chunks | plan.names(table))
+            for table, copied in plan.copied.items()
+        }
         return Checkpoint(position, checkpoint.epoch, {**known, **finished})
 
     def stop(self) -> None:

@@ -24,7 +24,7 @@ from cdcrep.position import Position
 from cdcrep.table import Table, TableId
 from cdcrep_connectors.postgres.frames import Frames
 from cdcrep_connectors.postgres.lsn import format_lsn, parse_position
-from cdcrep_connectors.postgres.pgoutput import ROW, Boundaries, Decoder, Lsns, Messages, boundaries
+from cdcrep_connectors.postgres.pgoutput import ROW, Boundaries, Decoder, Lsns, Messages, boundaries, read_xid
 from cdcrep_connectors.postgres.relation import Relation
 
 XLOG_DATA, KEEPALIVE = ord("w"), ord("k")
@@ -94,6 +94,11 @@ class BatchAssembler:
         return self.skipped_transactions > 0 and self._last_end <= self._after
 
     @property
+    def truncations(self) -> dict[TableId, set[int]]:
+        """The transactions, by their 32-bit numbers, that emptied a table, as far as returned."""
+        return self._decoder.truncations
+
+    @property
     def in_pieces(self) -> bool:
         """Tell whether the last piece of a transaction is still to come: until then no other batch may follow."""
         return self._in_pieces
@@ -122,6 +127,7 @@ class BatchAssembler:
             if int(rest.end[-1] - rest.start[0]) < self._bounds.held:
                 return batches, int(data[done - 1]) + 1 if done else 0
             self._open = int(found.final_lsn[-1])
+            self._decoder.open_xid = read_xid(messages, int(found.begin[-1]))
         rest = messages.slice(done, len(data))
         if self._open is not None:
             batches += self._unfinished(rest, self._open)

@@ -1,4 +1,4 @@
-"""Log sequence numbers, and the positions made of them: `pg/<system identifier>/<timeline>/<LSN>`."""
+"""Log sequence numbers, and the positions made of them: `pg/<system identifier>/<timeline>/<LSN>[+<memory>]`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from cdcrep.errors import DivergedError
 from cdcrep.position import Position
 
-_POSITION = re.compile(r"pg/([0-9]{1,20})/([0-9]{1,10})/([0-9A-F]{1,8})/([0-9A-F]{1,8})", re.ASCII)
+_POSITION = re.compile(r"pg/([0-9]{1,20})/([0-9]{1,10})/([0-9A-F]{1,8})/([0-9A-F]{1,8})(?:\+([0-9a-f.,]+))?", re.ASCII)
 _LSN = re.compile(r"([0-9A-Fa-f]{1,8})/([0-9A-Fa-f]{1,8})", re.ASCII)
 
 
@@ -20,11 +20,18 @@ class Place:
     """System identifier, made by initdb; the same on a primary, its standbys and restored backups."""
     timeline: int
     lsn: int
+    memory: str = ""
+    """What the last look at the tables' files left (`memory`): hexadecimal numbers, `.` and `,`."""
 
 
 def format_position(system: int, timeline: int, lsn: int) -> Position:
     """Write a position."""
     return Position(f"pg/{system}/{timeline}/{format_lsn(lsn)}")
+
+
+def remembering(position: Position, memory: str) -> Position:
+    """Add a memory to a position that has none."""
+    return Position(f"{position}+{memory}") if memory else position
 
 
 def parse_position(position: Position) -> Place:
@@ -39,8 +46,8 @@ def parse_position(position: Position) -> Place:
             f"the position {position[:80]!r} is not one of a PostgreSQL server",
             hint="the target follows another kind of source under this pipeline name: choose another name",
         )
-    system, timeline, high, low = match.groups()
-    return Place(int(system), int(timeline), int(high, 16) << 32 | int(low, 16))
+    system, timeline, high, low, memory = match.groups()
+    return Place(int(system), int(timeline), int(high, 16) << 32 | int(low, 16), memory or "")
 
 
 def format_lsn(lsn: int) -> str:

@@ -8,21 +8,16 @@ cannot have seen, and a new table has another oid than the one that was copied.
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import psycopg
 
-from cdcrep.changes import Batch
 from cdcrep.connector import Copied
 from cdcrep.errors import DivergedError
 from cdcrep.table import TableId
 from cdcrep_connectors.postgres.connection import Connection
 from cdcrep_connectors.postgres.failures import translate
-
-SECONDS: Final = 30.0
-"""Between two looks at the publication while streaming."""
 
 COPY_ANEW: Final = "drop the tables in the target, then start again: they are copied anew"
 
@@ -78,16 +73,6 @@ def check_membership(connection: Connection, publication: str, copied: Mapping[T
             "changes are missing",
             hint=COPY_ANEW,
         )
-
-
-def watched(batches: Iterable[Batch], check: Callable[[], None]) -> Iterator[Batch]:
-    """Pass batches on, looking at the publication before the first one and from time to time."""
-    looked = -SECONDS
-    for batch in batches:
-        if time.monotonic() >= looked + SECONDS:
-            check()
-            looked = time.monotonic()
-        yield batch
 
 
 def _oids(chunks: Iterable[str]) -> set[str]:

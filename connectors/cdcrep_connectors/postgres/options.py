@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -54,6 +55,11 @@ class SourceOptions(ServerOptions):
     )
     failover: bool = Field(
         default=False, description="Keep the slot on standby servers in step (PostgreSQL 17 and later)."
+    )
+    removed_partitions: Literal["stop", "keep"] = Field(
+        default="stop",
+        description="When a partition is dropped, detached or truncated, which is not sent: stop, or keep its rows in "
+        "the target and go on.",
     )
     chunk_bytes: int = Field(
         default=64 << 20, ge=1 << 20, description="Table bytes that are copied in one target transaction."

@@ -116,6 +116,11 @@ def boundaries(messages: Messages, open_final_lsn: int | None) -> Boundaries:
     return Boundaries(begin, final_lsn, commit, end_lsn, microseconds / 1e6 + UNIX_SECONDS_AT_2000)
 
 
+def read_xid(messages: Messages, begin: int) -> int:
+    """Return the transaction's number that a Begin message gives."""
+    return int(integers(messages.buffer, ">u4")[messages.start[begin] + 17])
+
+
 @dataclass
 class _Run:
     """Rows of one relation in one shape that become one `Changes`."""
@@ -135,6 +140,10 @@ class Decoder:
     """
 
     def __init__(self, shape: Callable[[Relation], Table]) -> None:
+        self.truncations: dict[TableId, set[int]] = {}
+        """Transactions (32-bit) that emptied a table, as far as decoded."""
+        self.open_xid = 0
+        """The transaction that the messages to come go on with."""
         self._make_table = shape
         self._relations: dict[int, Relation] = {}
         self._shapes: dict[int, RowShape] = {}
@@ -205,7 +214,13 @@ class Decoder:
                 self._know(relation)
             elif index < len(messages.start) and len(self._not_settled(oid, messages, np.array([index]), settled)):
                 runs = [_Run(self._shape(oid), index, truncated=True)]
+                self.truncations.setdefault(runs[0].shape.table.id, set()).add(self._xid(messages, index))
         return runs
+
+    def _xid(self, messages: Messages, index: int) -> int:
+        """Return the number of the transaction that a message belongs to."""
+        begin = np.flatnonzero(messages.classes[:index] == BEGIN)
+        return read_xid(messages, int(begin[-1])) if len(begin) else self.open_xid
 
     def _not_settled(self, oid: int, messages: Messages, index: Positions, settled: Mapping[TableId, int]) -> Positions:
         """Leave out messages of transactions that the table's copy contains already."""

@@ -17,7 +17,6 @@ from cdcrep.table import Table, TableId
 from cdcrep_connectors.postgres.catalog import Catalog
 from cdcrep_connectors.postgres.connection import Connection, connect
 from cdcrep_connectors.postgres.lsn import format_position, parse_lsn, parse_position
-from cdcrep_connectors.postgres.membership import check_membership, watched
 from cdcrep_connectors.postgres.obstacles import Survey, obstacles, refuse_fatal, survey
 from cdcrep_connectors.postgres.options import SourceOptions
 from cdcrep_connectors.postgres.publication import publication_name, query_one, slot_name
@@ -25,6 +24,7 @@ from cdcrep_connectors.postgres.relation import Relation
 from cdcrep_connectors.postgres.set_up import create_slot, replace_slot, set_up_publication, tear_down
 from cdcrep_connectors.postgres.snapshot import PostgresSnapshot
 from cdcrep_connectors.postgres.stream import ReplicationStream
+from cdcrep_connectors.postgres.watch import Watch
 
 # The first eight digits of a WAL file's name are its timeline.
 IDENTITY: Final = """
@@ -104,7 +104,9 @@ class PostgresSource:
     ) -> Iterator[Batch]:
         """Yield what was committed after `after`, in commit order (see `cdcrep.connector.Source.stream`)."""
         batches = self._stream.stream(after, copied, until)
-        return watched(batches, lambda: check_membership(self._open(), self._publication, copied))
+        keep = self._options.removed_partitions == "keep"
+        watch = Watch(self._open, self._stream, self._publication, after, copied, keep_removed=keep)
+        return watch.over(batches)
 
     def confirm(self, durable: Position) -> None:
         """Allow the server to forget what is at or before `durable`; thread-safe, returns at once."""

@@ -6,7 +6,7 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -77,6 +77,7 @@ class ReplicationStream:
         self._wake_reader, self._waker = socket.socketpair()
         self._waker.setblocking(False)
         self._link: _Link | None = None
+        self._until: int | None = None
         self._lock = threading.Lock()
 
     @property
@@ -90,6 +91,23 @@ class ReplicationStream:
         """Tell whether the server still repeats transactions that the target holds."""
         link = self._link
         return link is not None and link.assembler.deduplicating
+
+    @property
+    def truncations(self) -> Mapping[TableId, Collection[int]]:
+        """Transactions, by their 32-bit numbers, whose TRUNCATE of a table was received."""
+        link = self._link
+        return link.assembler.truncations if link else {}
+
+    def forget_truncations(self) -> None:
+        """Forget those received so far."""
+        link = self._link
+        if link is not None:
+            link.assembler.truncations.clear()
+
+    def go_on_until(self, lsn: int) -> None:
+        """End later than asked for, if at all; for the thread that reads."""
+        if self._until is not None:
+            self._until = max(self._until, lsn)
 
     def check(self, after: Position) -> None:
         """Raise what `stream` would raise where it cannot go on from `after`."""
@@ -110,7 +128,8 @@ class ReplicationStream:
             return
         try:
             link = self._link = self._open(after, copied)
-            yield from self._batches(link, None if until is None else parse_position(until).lsn)
+            self._until = None if until is None else parse_position(until).lsn
+            yield from self._batches(link)
         except psycopg.Error as error:
             self._hang_up()
             raise translate(error, "streaming from the source") from error
@@ -182,17 +201,17 @@ class ReplicationStream:
         check_slot(connection, self._slot, place, system.database)
         return system, place
 
-    def _batches(self, link: _Link, until: int | None) -> Iterator[Batch]:
+    def _batches(self, link: _Link) -> Iterator[Batch]:
         assembler, feedback = link.assembler, link.feedback
         yielded, yielded_at, asked_at = link.after, time.monotonic(), 0.0
-        while not self._stopping.is_set() and (until is None or yielded < until):
+        while not self._stopping.is_set() and (self._until is None or yielded < self._until):
             now = time.monotonic()
-            if until is not None and now >= asked_at + ASK_SECONDS:
+            if self._until is not None and now >= asked_at + ASK_SECONDS:
                 feedback.answer(wants_reply=True)
                 asked_at = now
             patience = max(0.0, yielded_at + self._pipeline.heartbeat_seconds - now)
             patience = patience if _has_advanced(assembler, yielded) else self._pipeline.heartbeat_seconds
-            frames = link.reader.read(patience if until is None else min(patience, ASK_SECONDS))
+            frames = link.reader.read(patience if self._until is None else min(patience, ASK_SECONDS))
             batches, count = assembler.take(frames)
             link.reader.window.consume(count)
             feedback.received = assembler.received
@@ -206,16 +225,16 @@ class ReplicationStream:
                     yielded, yielded_at = parse_position(batch.position).lsn, time.monotonic()
                 if self._stopping.is_set():
                     return
-            if self._heartbeat_is_due(assembler, yielded, yielded_at, until):
+            if self._heartbeat_is_due(assembler, yielded, yielded_at):
                 yielded, yielded_at = assembler.reached, time.monotonic()
                 yield Batch(format_position(link.system, link.timeline, yielded))
 
-    def _heartbeat_is_due(self, assembler: BatchAssembler, yielded: int, yielded_at: float, until: int | None) -> bool:
+    def _heartbeat_is_due(self, assembler: BatchAssembler, yielded: int, yielded_at: float) -> bool:
         if not _has_advanced(assembler, yielded):
             return False
         # A server that shuts down asks for a reply, and waits until we confirm the end of its log.
         at_once = assembler.reply_requested or assembler.reached - yielded > HEARTBEAT_BYTES
-        at_once |= until is not None and assembler.reached >= until
+        at_once |= self._until is not None and assembler.reached >= self._until
         return at_once or time.monotonic() >= yielded_at + self._pipeline.heartbeat_seconds
 
     def _command(self, place: Place) -> bytes:
