@@ -56,7 +56,8 @@ def test_a_process_that_was_stopped_inside_a_transaction_does_not_hold_its_succe
         first.wait_for("streaming")
         with target_database.connect() as blocker:
             blocker.execute("BEGIN")
-            blocker.execute("SELECT FROM cdcrep.checkpoints FOR UPDATE")
+            # Not the checkpoint's row, in which an idle stream's progress would wait as well.
+            blocker.execute("SELECT FROM cdcrep.tables FOR UPDATE")
             # Too many for one message: the commit is a statement of its own, which is never sent.
             source.execute("INSERT INTO ledger SELECT generate_series(1, 200)")
             wait_until(lambda: target_database.execute(WAITING) == [(1,)], what="a transaction that waits")
