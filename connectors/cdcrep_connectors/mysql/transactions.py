@@ -67,7 +67,7 @@ def find_transactions(events: Events, *, mariadb: bool) -> Transactions:
         DataError: a transaction begins inside another.
     """
     naming = np.flatnonzero(_NAMING[events.types])
-    endings = _endings(events)
+    endings = find_endings(events)
     ends = np.flatnonzero(endings)
     following = np.append(naming, len(events))[1:]
     at = np.searchsorted(ends, naming)
@@ -84,7 +84,7 @@ def find_transactions(events: Events, *, mariadb: bool) -> Transactions:
     return Transactions(naming[:whole], last[:whole], kinds[:whole], rest)
 
 
-def _endings(events: Events) -> NDArray[np.uint8]:
+def find_endings(events: Events) -> NDArray[np.uint8]:
     """Return `Ending` numbers of the events that end transactions, 0 of others."""
     found = np.zeros(len(events), np.uint8)
     found[events.types == EventType.XID] = Ending.COMMIT
@@ -92,8 +92,8 @@ def _endings(events: Events) -> NDArray[np.uint8]:
     queries = np.flatnonzero(events.types == EventType.QUERY)
     start = statement_start(events, queries)
     end = events.end[queries]
-    found[queries[_is(events.buffer, start, end, b"COMMIT")]] = Ending.COMMIT
-    found[queries[_is(events.buffer, start, end, b"ROLLBACK")]] = Ending.ROLLBACK
+    found[queries[statement_is(events.buffer, start, end, b"COMMIT")]] = Ending.COMMIT
+    found[queries[statement_is(events.buffer, start, end, b"ROLLBACK")]] = Ending.ROLLBACK
     return found
 
 
@@ -113,7 +113,7 @@ def statement_start(events: Events, queries: Positions) -> Positions:
     return start
 
 
-def _is(buffer: Bytes, start: Positions, end: Positions, word: bytes) -> Mask:
+def statement_is(buffer: Bytes, start: Positions, end: Positions, word: bytes) -> Mask:
     """Tell which slices are a word of at most eight characters."""
     wanted = np.uint64(int.from_bytes(word, "little"))
     mask = np.uint64((1 << 8 * len(word)) - 1)

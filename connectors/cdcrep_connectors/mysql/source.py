@@ -1,0 +1,143 @@
+"""A MySQL or MariaDB server as a source: puts catalogue, snapshot and stream together."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection, Iterator, Mapping
+from typing import ClassVar
+
+from pydantic import BaseModel
+
+from cdcrep.changes import Batch
+from cdcrep.connector import Copied, Obstacle, Pipeline, SourceStatus
+from cdcrep.position import Position
+from cdcrep.table import Table, TableId
+from cdcrep_connectors.mysql.catalog import Catalog
+from cdcrep_connectors.mysql.connection import Connection, connect
+from cdcrep_connectors.mysql.continuity import place_now, read_log
+from cdcrep_connectors.mysql.obstacles import Survey, obstacles, refuse_fatal, survey
+from cdcrep_connectors.mysql.options import SourceOptions
+from cdcrep_connectors.mysql.position import parse_position
+from cdcrep_connectors.mysql.snapshot import MySQLSnapshot
+from cdcrep_connectors.mysql.stream import BinlogStream
+
+
+class MySQLSource:
+    """A MySQL or MariaDB server whose committed changes can be followed (see `cdcrep.connector.Source`).
+
+    The server keeps nothing for us: it removes its logs when it wants to, and nothing has to be created or dropped.
+    """
+
+    Options: ClassVar[type[BaseModel]] = SourceOptions
+
+    def __init__(self, pipeline: Pipeline, options: SourceOptions) -> None:
+        self._pipeline = pipeline
+        self._options = options
+        self._program_name = f"cdcrep {pipeline.name}"
+        self._lock = threading.RLock()
+        self._session: Connection | None = None
+        self._catalog: Catalog | None = None
+        self._snapshots: list[MySQLSnapshot] = []
+        self._stream = BinlogStream(self._connect, self._look_up, server_id=options.server_id, pipeline=pipeline)
+
+    def obstacles(self) -> list[Obstacle]:
+        """Find everything that stands in the way, all at once, changing nothing."""
+        return obstacles(self._survey())
+
+    def tables(self) -> list[Table]:
+        """Return the configured tables in their present shape, those that can be replicated."""
+        return self._survey().tables
+
+    def set_up(self, replicated: Collection[TableId] = (), after: Position | None = None) -> list[str]:
+        """Make sure that replication can start, or go on from `after`; there is nothing to create.
+
+        Raises:
+            SetupError: a fatal obstacle is met.
+            DivergedError: the stream cannot go on from `after`.
+        """
+        del replicated
+        if after is not None:
+            self._stream.check(after)
+        refuse_fatal(self.obstacles())
+        return []
+
+    def start(self) -> MySQLSnapshot:
+        """Take a snapshot with its exact position."""
+        return self.snapshot()
+
+    def snapshot(self) -> MySQLSnapshot:
+        """Take a snapshot with its exact position, locking out writers for a moment."""
+        snapshot = MySQLSnapshot(self._options, self._program_name, self._pipeline.copy_workers)
+        with self._lock:
+            self._snapshots.append(snapshot)
+        return snapshot
+
+    def stream(
+        self, after: Position, copied: Mapping[TableId, Copied], until: Position | None = None
+    ) -> Iterator[Batch]:
+        """Yield what was committed after `after`, in commit order (see `cdcrep.connector.Source.stream`)."""
+        return self._stream.stream(after, copied, until)
+
+    def confirm(self, durable: Position) -> None:
+        """Do nothing: the server keeps its logs for as long as it is configured to."""
+
+    def stop(self) -> None:
+        """Make a running `stream` end soon; thread-safe, also before it started."""
+        self._stream.stop()
+
+    def current(self) -> Position:
+        """Return a position at or after every transaction that has committed by now."""
+        with self._connect() as session:
+            return place_now(session).position()
+
+    def status(self, position: Position | None) -> SourceStatus:
+        """Look at the server's log on a connection of its own."""
+        with self._connect() as session:
+            log = read_log(session)
+        reached = log.place.reached
+        lag = 0
+        if position is not None:
+            place = parse_position(position)
+            lag = 0 if place.reached.contains(reached) else max(log.bytes_after(place.reached), 1)
+        details = {"log": f"{reached.file}:{reached.offset}"}
+        if log.files:
+            details["oldest_log"] = log.files[0][0]
+        return SourceStatus(log.place.position(), lag, sum(size for _, size in log.files), details)
+
+    def tear_down(self) -> list[str]:
+        """Do nothing but end a stream that is open: nothing was created at the server."""
+        self._stream.close()
+        return []
+
+    def close(self) -> None:
+        """End every connection; idempotent."""
+        self._stream.close()
+        with self._lock:
+            snapshots, self._snapshots = self._snapshots, []
+            session, self._session, self._catalog = self._session, None, None
+        for snapshot in snapshots:
+            snapshot.close()
+        if session is not None and session.open:
+            session.close()
+
+    def _survey(self) -> Survey:
+        catalog = self._look_up()
+        assert self._session is not None, "opened with the catalogue"
+        return survey(self._pipeline, self._session, catalog)
+
+    def _look_up(self) -> Catalog:
+        """Return the catalogue on a session that is opened when first needed or lost."""
+        with self._lock:
+            if self._session is None or self._catalog is None or not self._session.open:
+                self._session = self._connect()
+                self._catalog = Catalog(self._session)
+            return self._catalog
+
+    def _connect(self) -> Connection:
+        options = self._options
+        return connect(
+            options,
+            program_name=self._program_name,
+            statement_timeout=options.statement_timeout,
+            lock_timeout=options.lock_timeout,
+        )
