@@ -1,0 +1,132 @@
+"""Brings the net effect on a table with a key into the target: rows leave under their keys, then final images enter.
+
+No statement here finds a row by anything but the source's key, so that another unique index of the target can refuse a
+row but never have another row changed. Since every affected row is gone before one enters, keys and unique values may
+swap in any way. What a batch does not carry (unchanged cells, columns of the target itself) is read before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pymysql
+from pymysql.constants import ER
+
+from cdcrep.errors import DivergedError
+from cdcrep.fold import Net
+from cdcrep_connectors.mysql.apply_stage import FLAG, IMAGES, KEYS, joined_by_key, key_definitions, make_stage
+from cdcrep_connectors.mysql.session import Session
+from cdcrep_connectors.mysql.target_names import copy_again, quote
+from cdcrep_connectors.mysql.target_tables import TargetTable
+
+
+def apply_net(session: Session, target: TargetTable, net: Net) -> None:
+    """Apply what happened to a table with a key.
+
+    Raises:
+        DivergedError: a row is missing of which the change does not carry every value.
+    """
+    if net.truncated:
+        session.execute(f"DELETE FROM {target.name}")
+    if net.rows.num_rows and (net.unknown or (target.own and not net.truncated)):
+        _apply_carrying(session, target, net)
+        return
+    keys = net.rows.select(list(target.table.key_positions))
+    delete_keys(session, target, [net.deletes, keys.filter(pa.array(~net.fresh))])
+    if net.rows.num_rows:
+        _enter(session, target, net.rows, keys.filter(pa.array(net.fresh)))
+
+
+def upsert(session: Session, target: TargetTable, rows: pa.Table) -> None:
+    """Put rows of which every value is known in the place of those under their keys."""
+    none = rows.select(list(target.table.key_positions)).slice(0, 0)
+    apply_net(session, target, Net(target.table, False, none, rows, np.zeros(len(rows), np.bool_)))
+
+
+def insert(session: Session, target: TargetTable, rows: pa.Table) -> int:
+    """Insert rows of all the source's columns; return the bytes sent."""
+    names = ", ".join(map(target.column, target.written))
+    columns = [target.table.columns[i] for i in target.written]
+    values = [rows.column(i) for i in target.written]
+    return session.insert(f"{target.name} ({names})", target.table, columns, values, rows.num_rows)
+
+
+def delete_keys(session: Session, target: TargetTable, parts: Sequence[pa.Table]) -> int:
+    """Delete the rows under some keys; return how many there were."""
+    parts = [part for part in parts if part.num_rows]
+    if not parts:
+        return 0
+    make_stage(session, KEYS, key_definitions(target, "k"))
+    for keys in parts:
+        session.insert(KEYS, target.table, target.table.identity, keys.columns, keys.num_rows)
+    return session.execute(f"DELETE t FROM {KEYS} {joined_by_key(target, 'k', by_position=True)}")
+
+
+def make_kept_keys(session: Session, target: TargetTable) -> None:
+    """Make an empty stage of keys, in which rows of the target are looked up by their keys."""
+    definitions = key_definitions(target, "k")
+    names = ", ".join(f"k{place}" for place in range(len(definitions)))
+    make_stage(session, KEYS, [*definitions, f"INDEX kept ({names})"])
+
+
+def _enter(session: Session, target: TargetTable, rows: pa.Table, new: pa.Table) -> None:
+    """Insert rows; those under keys that should have been free take the place of what stands there."""
+    if not new.num_rows:
+        insert(session, target, rows)
+        return
+    session.execute("SAVEPOINT entering")
+    try:
+        insert(session, target, rows)
+    except pymysql.IntegrityError as error:
+        if error.args[0] != ER.DUP_ENTRY:
+            raise
+        session.execute("ROLLBACK TO SAVEPOINT entering")
+        if not delete_keys(session, target, [new]):
+            raise
+        insert(session, target, rows)
+
+
+def _apply_carrying(session: Session, target: TargetTable, net: Net) -> None:
+    unknown = {i: mask for i, mask in net.unknown.items() if i in target.written}
+    _stage_images(session, target, net, sorted(unknown))
+    taken = ["s.f = 1"]
+    taken += [f"s.c{i} = IF(s.u{i}, t.{target.column(i)}, s.c{i})" for i in unknown]
+    taken += [f"s.o{n} = t.{quote(column.name)}" for n, column in enumerate(target.own)]
+    session.execute(f"UPDATE {IMAGES} {joined_by_key(target, 'm', by_position=True)} SET {', '.join(taken)}")
+    if unknown:
+        lacking = " OR ".join(f"u{i}" for i in unknown)
+        ((absent,),) = session.fetch(f"SELECT COUNT(*) FROM {IMAGES} WHERE f = 0 AND ({lacking})")
+        if absent:
+            raise DivergedError(
+                f"{target.table.id}: {absent} changed row(s) are missing in the target, and the source did not send "
+                "all their values (unchanged large values are not sent)",
+                hint=copy_again(target.table.id),
+            )
+    delete_keys(session, target, [net.deletes])
+    session.execute(f"DELETE t FROM {IMAGES} {joined_by_key(target, 'c')}")
+    names = ", ".join(map(target.column, target.written))
+    values = ", ".join(f"c{i}" for i in target.written)
+    # New rows take the defaults of the target's own columns.
+    own = "".join(f", {quote(column.name)}" for column in target.own)
+    kept = "".join(f", o{n}" for n in range(len(target.own)))
+    session.execute(f"INSERT INTO {target.name} ({names}{own}) SELECT {values}{kept} FROM {IMAGES} WHERE f = 1")
+    session.execute(f"INSERT INTO {target.name} ({names}) SELECT {values} FROM {IMAGES} WHERE f = 0")
+
+
+def _stage_images(session: Session, target: TargetTable, net: Net, unknown: Sequence[int]) -> None:
+    """Stage the final images (`c`), the keys before (`m`) and which cells are unknown (`u`)."""
+    table = target.table
+    definitions = [f"c{i} {target.column_type(i)}" for i in target.written]
+    definitions += key_definitions(target, "m")
+    definitions += [f"u{i} TINYINT NOT NULL" for i in unknown]
+    definitions += [f"o{n} {column.declared}" for n, column in enumerate(target.own)]
+    make_stage(session, IMAGES, [*definitions, "f TINYINT NOT NULL DEFAULT 0"])
+    before = net.match if net.match is not None else net.rows.select(list(table.key_positions))
+    names = [f"c{i}" for i in target.written]
+    names += [f"m{place}" for place in range(len(table.key))] + [f"u{i}" for i in unknown]
+    columns = [*(table.columns[i] for i in target.written), *table.identity, *(FLAG for _ in unknown)]
+    values = [net.rows.column(i) for i in target.written] + list(before.columns)
+    values += [pa.chunked_array([pa.array(net.unknown[i].astype(np.int8))]) for i in unknown]
+    session.insert(f"{IMAGES} ({', '.join(names)})", table, columns, values, net.rows.num_rows)

@@ -1,0 +1,170 @@
+"""One session of the sink: transactions, bulk INSERT from Arrow, cancelling from outside."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+import pyarrow as pa
+import pymysql
+from pymysql.constants import ER
+
+from cdcrep.connector import Pipeline
+from cdcrep.errors import SetupError, TransientError
+from cdcrep.table import Column, Table
+from cdcrep_connectors.mysql.bulk_values import value_lists
+from cdcrep_connectors.mysql.column_types import Dialect
+from cdcrep_connectors.mysql.connection import Connection, connect, is_mariadb
+from cdcrep_connectors.mysql.failures import DRIVER_ERRORS
+from cdcrep_connectors.mysql.options import ServerOptions
+
+Rows = list[tuple[Any, ...]]
+
+STATEMENT_BYTES: Final = 1 << 20
+"""About the size of a bulk INSERT: larger ones are not quicker."""
+STATEMENT_MARGIN: Final = 4096
+"""What `max_allowed_packet` must hold besides the rows of a statement that are counted."""
+KILL_TIMEOUT: Final = 5.0
+
+
+class Session:
+    """A connection in autocommit mode whose transactions are begun and ended by statements."""
+
+    def __init__(self, options: ServerOptions, pipeline: Pipeline, *, statement_timeout: float) -> None:
+        self.cancelled = False
+        self.in_transaction = False
+        self._options = options
+        self._running = False
+        self._connection: Connection = connect(
+            options,
+            program_name="cdcrep",
+            statement_timeout=statement_timeout,
+            lock_timeout=pipeline.transaction_timeout,
+            # Each row is applied once, in the order that the source committed: its own checks have been made.
+            settings={"foreign_key_checks": "0", "unique_checks": "1"},
+        )
+        try:
+            self._id: int = self._connection.thread_id()  # type: ignore[no-untyped-call]
+            self.dialect = Dialect(is_mariadb(self._connection))
+            # No gap locks: loaders that write side by side would wait for each other.
+            self.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
+            ((self._packet,),) = self.fetch("SELECT @@max_allowed_packet")
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def execute(self, statement: str, *values: Any) -> int:
+        """Run one statement with `%s` parameters, if there are any; return how many rows it changed."""
+        with self._statement() as cursor:
+            return int(cursor.execute(statement, values or None))
+
+    def fetch(self, statement: str, *values: Any) -> Rows:
+        """Run one query and return its rows."""
+        with self._statement() as cursor:
+            cursor.execute(statement, values or None)
+            return list(cursor.fetchall())
+
+    def query(self, statement: str) -> tuple[list[str], Rows]:
+        """Run one statement; return the names of its columns and its rows."""
+        with self._statement() as cursor:
+            cursor.execute(statement)
+            return [column[0] for column in cursor.description or ()], list(cursor.fetchall())
+
+    def insert(
+        self, into: str, table: Table, columns: Sequence[Column], values: Sequence[pa.ChunkedArray], rows: int
+    ) -> int:
+        """Insert rows by `INSERT INTO {into} VALUES`; `values` are those of `columns`. Return the bytes sent.
+
+        Raises:
+            SetupError: a row is larger than the server takes.
+        """
+        head, size = f"INSERT INTO {into} VALUES ".encode(), 0
+        most = self._packet - STATEMENT_MARGIN - len(head)
+        for piece in value_lists(table, columns, values, rows, min(STATEMENT_BYTES, most)):
+            if len(piece) > most:
+                raise SetupError(
+                    f"{table.id}: a row of {len(piece)} bytes does not fit into a statement of the target, which takes "
+                    f"{self._packet} (max_allowed_packet)",
+                    hint="SET GLOBAL max_allowed_packet = 1073741824;  -- in the target, and in its configuration",
+                )
+            with self._statement() as cursor:
+                _execute_bytes(cursor, head + piece)
+            size += len(piece)
+        return size
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Commit what the block did, or roll it back."""
+        self.begin()
+        try:
+            yield
+            self.commit()
+        except BaseException:
+            self.roll_back()
+            raise
+
+    def begin(self) -> None:
+        """Begin a transaction."""
+        self.execute("START TRANSACTION")
+        self.in_transaction = True
+
+    def commit(self) -> None:
+        """Make the transaction durable."""
+        self.execute("COMMIT")
+        self.in_transaction = False
+
+    def roll_back(self) -> None:
+        """Undo the transaction that is open, if any; a lost connection does the same."""
+        if self.in_transaction:
+            self.in_transaction = False
+            with contextlib.suppress(*DRIVER_ERRORS):
+                self._connection.rollback()
+
+    def cancel(self) -> None:
+        """Make the running statement fail, and every later one; thread-safe."""
+        self.cancelled = True
+        if not self._running:
+            return
+        with contextlib.suppress(Exception):
+            killer = connect(self._options, statement_timeout=KILL_TIMEOUT)
+            try:
+                with killer.cursor() as cursor:
+                    cursor.execute(f"KILL QUERY {self._id}")
+            finally:
+                killer.close()
+
+    def kill(self, connection_id: int) -> bool:
+        """End another session of ours; tell whether it was there and ours to end."""
+        try:
+            self.execute(f"KILL {connection_id:d}")
+        except pymysql.MySQLError as error:
+            if error.args[0] in (ER.NO_SUCH_THREAD, ER.KILL_DENIED_ERROR):
+                return False
+            raise
+        return True
+
+    def close(self) -> None:
+        """Roll back what is open and end the session."""
+        self.roll_back()
+        with contextlib.suppress(*DRIVER_ERRORS):
+            self._connection.close()
+
+    @contextlib.contextmanager
+    def _statement(self) -> Iterator[pymysql.cursors.Cursor]:
+        if self.cancelled:
+            raise TransientError("the target transaction was cancelled")
+        with self._connection.cursor() as cursor:
+            self._running = True
+            try:
+                # A cancel that came before `_running` was set has killed nothing.
+                if self.cancelled:
+                    raise TransientError("the target transaction was cancelled")
+                yield cursor
+            finally:
+                self._running = False
+
+
+def _execute_bytes(cursor: Any, statement: bytes) -> None:
+    """Run a statement that is encoded already, which the driver's types do not know of."""
+    cursor.execute(statement)

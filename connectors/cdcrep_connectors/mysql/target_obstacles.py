@@ -1,0 +1,100 @@
+"""Everything that stands between the configuration and replication into a MySQL or MariaDB server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from cdcrep.connector import Obstacle, Pipeline
+from cdcrep.errors import SetupError
+from cdcrep.table import Table
+from cdcrep_connectors.mysql import checkpoint
+from cdcrep_connectors.mysql.column_types import limited_keys
+from cdcrep_connectors.mysql.session import Session
+from cdcrep_connectors.mysql.target_tables import differences, find, lacking, refusals
+
+OLDEST_MYSQL: Final = (8, 0, 23)
+OLDEST_MARIADB: Final = (10, 6)
+"""Invisible columns and a binary collation that does not ignore trailing spaces are needed."""
+
+SMALL_PACKET: Final = 16 << 20
+
+SERVER: Final = """
+    SELECT VERSION(), @@read_only, @@lower_case_table_names, @@innodb_flush_log_at_trx_commit, @@log_bin,
+        @@sync_binlog, @@binlog_format, @@max_allowed_packet, @@innodb_page_size"""
+
+
+def find_obstacles(session: Session, pipeline: Pipeline, tables: Sequence[Table]) -> list[Obstacle]:
+    """Return what `Sink.obstacles` promises."""
+    found = list(_server(session, tables))
+    unfit = dict(refusals(tables))
+    found += [Obstacle(what, hint) for what, hint in unfit.items()]
+    for table in tables:
+        if not any(refusals([table])):
+            found += _table(session, pipeline, table)
+    return found
+
+
+def _server(session: Session, tables: Sequence[Table]) -> Iterator[Obstacle]:
+    ((version, read_only, folding, flush, log_bin, sync, log_format, packet, page),) = session.fetch(SERVER)
+    oldest = OLDEST_MARIADB if session.dialect.is_mariadb else OLDEST_MYSQL
+    numbers = tuple(int(part) for part in version.partition("-")[0].split("."))
+    if numbers < oldest:
+        yield Obstacle(f"the target is version {version}", f"use version {'.'.join(map(str, oldest))} or newer")
+    if read_only:
+        yield Obstacle("the target is read-only", "connect to the primary server")
+    if page < 16384:
+        yield Obstacle(f"the target's InnoDB has pages of {page} bytes, too small for keys of text", fatal=False)
+    if folding and any(name != name.lower() for table in tables for name in (table.schema, table.name)):
+        yield Obstacle(
+            "the target turns the names of tables into lower case (lower_case_table_names)",
+            "use a server with lower_case_table_names = 0",
+        )
+    if flush != 1 or (log_bin and sync != 1):
+        yield Obstacle(
+            "the target may lose committed transactions when its machine fails",
+            "SET GLOBAL innodb_flush_log_at_trx_commit = 1, GLOBAL sync_binlog = 1;",
+            fatal=False,
+        )
+    if log_bin and log_format == "STATEMENT":
+        yield Obstacle(
+            "the target logs statements, which cannot repeat what is applied through temporary tables",
+            "SET GLOBAL binlog_format = 'ROW';",
+        )
+    if packet < SMALL_PACKET:
+        yield Obstacle(
+            f"rows larger than {packet} bytes cannot be written (max_allowed_packet)",
+            "SET GLOBAL max_allowed_packet = 1073741824;",
+            fatal=False,
+        )
+    try:
+        checkpoint.installed(session)
+    except SetupError as error:
+        yield Obstacle(error.message, error.hint or "")
+
+
+def _table(session: Session, pipeline: Pipeline, table: Table) -> Iterator[Obstacle]:
+    for column, type_ in limited_keys(table):
+        yield Obstacle(
+            f"{table.id}: column {column.name!r} is part of the key and becomes {type_}: longer values are refused",
+            fatal=False,
+        )
+    try:
+        target = find(session, table)
+        if target is None:
+            return
+        if checkpoint.installed(session) and checkpoint.is_registered(session, pipeline.name, table.id):
+            return
+        missing = lacking(target)
+    except SetupError as error:
+        yield Obstacle(error.message, error.hint or "")
+        return
+    for what, hint in differences(session, target):
+        yield Obstacle(what, hint)
+    for column in missing:
+        yield Obstacle(f"{table.id}: column {column.name!r} will be added to the existing target table", fatal=False)
+    if pipeline.on_existing == "refuse" and session.fetch(f"SELECT 1 FROM {target.name} LIMIT 1"):
+        yield Obstacle(
+            f"{table.id}: the target's table already holds rows",
+            'empty it, or set on_existing = "replace" (empty it then) or "keep" (add to its rows)',
+        )
