@@ -71,6 +71,15 @@ CLASSES: Final[Mapping[str, tuple[Failure, str | None]]] = {
     "XX": (SetupError, "the server reports damaged data: see its log"),
 }
 
+ENUM_INPUT: Final = frozenset({"enum_in", "enum_recv"})
+"""The server's functions that meet a label which an enum lacks; the message itself may be in any language."""
+
+NEW_LABEL: Final = (
+    TransientError,
+    "the next attempt adds labels that are new at the source; one that was renamed there: "
+    "ALTER TYPE … RENAME VALUE … TO … in the target",
+)
+
 PASSING: Final = re.compile(
     r"refused|timed? ?out|timeout|reset by peer|unreachable|closed the connection|starting up|shutting down"
     r"|recovery mode|not yet accepting|too many (clients|connections)|remaining connection slots|connection slots are"
@@ -133,6 +142,8 @@ def sqlstate(error: Exception) -> str | None:
 
 
 def _classify(error: Exception, state: str | None) -> tuple[Failure, str | None]:
+    if isinstance(error, psycopg.Error) and error.diag.source_function in ENUM_INPUT:
+        return NEW_LABEL
     if state is not None:
         # A class that this table does not know would not go away by itself.
         return EXACT.get(state) or CLASSES.get(state[:2]) or (SetupError, None)

@@ -140,12 +140,14 @@ def empty(session: Session, names: Sequence[str]) -> None:
 
 
 def grow(session: Session, target: TargetTable) -> TargetTable:
-    """Add the source's columns that the target lacks.
+    """Add the source's columns that the target lacks, and labels that its enums lack.
 
     Raises:
-        SetupError: one of them holds a value in every row, so that older rows would be wrong without it.
+        SetupError: a column holds a value in every row, so that older rows would be wrong without it; or an enum's
+            labels were renamed.
     """
     table = target.table
+    user_types.create_missing(session, [table])
     for column in table.columns:
         if column.name in target.columns:
             continue
@@ -155,7 +157,6 @@ def grow(session: Session, target: TargetTable) -> TargetTable:
                 "lack its values",
                 hint=copy_again(table.id),
             )
-        user_types.create_missing(session, [Table(table.schema, table.name, (column,), (), table.dialect)])
         type_ = column_type(column.type, table.dialect)
         session.execute(f"ALTER TABLE {target.name} ADD COLUMN {quote(column.name)} {type_}")
     grown = find(session, table)

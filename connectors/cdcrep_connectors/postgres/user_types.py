@@ -1,10 +1,15 @@
-"""Creates in the target the enums, domains, composites and ranges that the source's columns need."""
+"""Creates in the target the enums, domains, composites and ranges that the source's columns need; adds labels."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
+import psycopg
+from psycopg import pq
+
+from cdcrep.errors import SetupError
 from cdcrep.table import ColumnType, Table, UserType
 from cdcrep_connectors.postgres.column_types import DIALECT, column_type
 from cdcrep_connectors.postgres.session import Session
@@ -12,6 +17,12 @@ from cdcrep_connectors.relational.names import qualify, quote
 
 EXISTS: Final = (
     "SELECT t.oid FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace WHERE n.nspname = $1 AND t.typname = $2"
+)
+
+
+LABELS: Final = (
+    "SELECT e.enumlabel FROM pg_enum e JOIN pg_type t ON t.oid = e.enumtypid JOIN pg_namespace n "
+    "ON n.oid = t.typnamespace WHERE n.nspname = $1 AND t.typname = $2 ORDER BY e.enumsortorder"
 )
 
 
@@ -35,7 +46,11 @@ def _of(type_: ColumnType) -> Iterator[UserType]:
 
 
 def create_missing(session: Session, tables: Iterable[Table]) -> list[str]:
-    """Create the user types that the target lacks; say what was done. An enum gets the labels that it lacks."""
+    """Create the user types that the target lacks; say what was done. An enum gets the labels that it lacks.
+
+    Raises:
+        SetupError: an enum lacks labels and has others instead, as after renaming.
+    """
     done = []
     for user in needed(tables):
         found = session.fetch(EXISTS, user.schema, user.name)
@@ -49,24 +64,50 @@ def create_missing(session: Session, tables: Iterable[Table]) -> list[str]:
 
 
 def _add_labels(session: Session, user: UserType) -> list[str]:
+    present = [label for (label,) in session.fetch(LABELS, user.schema, user.name)]
+    missing = [label for label in user.labels if label not in present]
+    if not missing:
+        return []
+    if others := [label for label in present if label not in user.labels]:
+        raise _renamed(user, missing, others)
+    with _outside_of_transactions(session) as execute:
+        for label in missing:
+            execute(
+                f"ALTER TYPE {qualify(user.schema, user.name)} ADD VALUE IF NOT EXISTS {_place(user, label, present)}"
+            )
+    return [f"added {len(missing)} label(s) to type {user.schema}.{user.name}"]
+
+
+def _place(user: UserType, label: str, present: Sequence[str]) -> str:
+    """Write a label and where it belongs; those before it are there already."""
+    number = user.labels.index(label)
+    if number:
+        return f"{_literal(label)} AFTER {_literal(user.labels[number - 1])}"
+    return f"{_literal(label)} BEFORE {_literal(present[0])}" if present else _literal(label)
+
+
+@contextlib.contextmanager
+def _outside_of_transactions(session: Session) -> Iterator[Callable[[str], object]]:
+    """Offer to run statements that commit at once: a new label may not be used in the transaction that adds it."""
+    info = session.connection.info
+    if info.transaction_status == pq.TransactionStatus.IDLE:
+        yield session.execute
+        return
+    # The parameters of the session, but for its password.
+    with psycopg.connect(info.dsn, password=info.password or None, autocommit=True) as connection:
+        yield lambda statement: connection.execute(statement.encode())
+
+
+def _renamed(user: UserType, missing: Sequence[str], others: Sequence[str]) -> SetupError:
+    """Refuse to add a label that may be the new name of another one, under which older rows would have to stand."""
     name = qualify(user.schema, user.name)
-    present = {
-        label
-        for (label,) in session.fetch(
-            "SELECT e.enumlabel FROM pg_enum e JOIN pg_type t ON t.oid = e.enumtypid "
-            "JOIN pg_namespace n ON n.oid = t.typnamespace WHERE n.nspname = $1 AND t.typname = $2",
-            user.schema,
-            user.name,
-        )
-    }
-    added, after = [], None
-    for label in user.labels:
-        if label not in present:
-            place = f" AFTER {_literal(after)}" if after is not None else ""
-            session.execute(f"ALTER TYPE {name} ADD VALUE IF NOT EXISTS {_literal(label)}{place}")
-            added.append(f"added a label to type {user.schema}.{user.name}")
-        after = label
-    return added
+    rename = f"ALTER TYPE {name} RENAME VALUE {_literal(others[0])} TO {_literal(missing[0])};  -- if it was renamed"
+    add = f"ALTER TYPE {name} ADD VALUE {_place(user, missing[0], others)};  -- if it is new"
+    return SetupError(
+        f"type {user.schema}.{user.name} of the target lacks the labels {', '.join(map(repr, missing))} "
+        f"of the source's and has {', '.join(map(repr, others))} instead",
+        hint=f"in the target:\n{rename}\n{add}",
+    )
 
 
 def definition(user: UserType) -> str:
