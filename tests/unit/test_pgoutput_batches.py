@@ -192,6 +192,16 @@ def test_a_keepalive_moves_an_idle_stream_and_no_other() -> None:
     assert taker.reached == 100
 
 
+def test_a_keepalive_inside_a_large_transaction_changes_nothing() -> None:
+    begun, *rest = transaction(10, *range(9))
+    payloads = [begun, *rest[:5], keepalive(200), *rest[5:]]
+
+    batches = feed(assembler(bounds=Bounds(2, 1 << 20, 50)), payloads, 1)
+
+    assert list(chain(*ids(batches))) == [str(n) for n in range(9)]
+    assert lsns(batches)[-1] == 15
+
+
 def test_a_keepalive_says_whether_the_server_wants_an_answer() -> None:
     taker = assembler()
 

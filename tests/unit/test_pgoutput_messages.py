@@ -43,8 +43,6 @@ def test_an_empty_schema_name_is_pg_catalog() -> None:
         relation_message(ONE).replace(b"public", b"publi\xff"),
         relation_message(ONE).replace(b"v", b"id"),
         relation_message(ONE).replace(b"t1\0d", b"t1\0z"),
-        truncate(1, 2)[:-1],
-        truncate(1, options=4),
         origin()[:-1],
         type_message() + b"x",
         logical_message()[:-1],
@@ -62,6 +60,19 @@ def test_a_damaged_message_is_a_data_error(message: bytes) -> None:
 
     with pytest.raises(DataError):
         decode()
+
+
+@pytest.mark.parametrize(
+    ("message", "complaint"),
+    [
+        (truncate(1, 2)[:-1], "length that it announces"),
+        (truncate(1, 2) + b"\0", "length that it announces"),
+        (truncate(1, options=4), "unknown options"),
+    ],
+)
+def test_a_damaged_truncate_is_a_data_error(message: bytes, complaint: str) -> None:
+    with pytest.raises(DataError, match=complaint):
+        Decoder(make_table).decode(messages([relation_message(ONE), relation_message(TWO), message]))
 
 
 def test_a_message_of_unknown_kind_is_never_skipped() -> None:
