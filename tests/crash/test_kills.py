@@ -56,7 +56,6 @@ def judge(pipeline: Pipeline, writers: list[Writer], broken: str = "") -> None:
 
 
 @pytest.mark.crash
-@pytest.mark.timeout(600)
 def test_kills_at_random_moments_lose_and_double_nothing(pipeline: Pipeline, seed: int) -> None:
     rng = random.Random(seed)
 
@@ -68,7 +67,6 @@ def test_kills_at_random_moments_lose_and_double_nothing(pipeline: Pipeline, see
 
 
 @pytest.mark.crash
-@pytest.mark.timeout(600)
 def test_kills_at_every_crash_point_lose_and_double_nothing(pipeline: Pipeline, seed: int) -> None:
     with writing(pipeline.source, writers=2, seed=seed) as writers:
         for point in COPY_POINTS:
@@ -90,12 +88,10 @@ def assert_caught(broken: str, point: str, pipeline: Pipeline, seed: int) -> Non
 
 
 @pytest.mark.crash
-@pytest.mark.timeout(300)
 def test_a_build_that_saves_the_position_in_a_second_transaction_is_caught(pipeline: Pipeline, seed: int) -> None:
     assert_caught("split-position", "broken.between_rows_and_position", pipeline, seed)
 
 
 @pytest.mark.crash
-@pytest.mark.timeout(300)
 def test_a_build_that_confirms_on_receipt_is_caught(pipeline: Pipeline, seed: int) -> None:
     assert_caught("confirm-on-receipt", "sink.before_commit", pipeline, seed)

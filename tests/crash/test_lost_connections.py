@@ -25,7 +25,6 @@ def until_reconnected(run: Running, proxy: FaultProxy, before: int, after: str) 
 
 
 @pytest.mark.crash
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("lost", ["the reply", "the request"])
 def test_a_connection_lost_during_commit_loses_and_doubles_nothing(
     source_database: Database,
@@ -55,7 +54,6 @@ def test_a_connection_lost_during_commit_loses_and_doubles_nothing(
 
 
 @pytest.mark.crash
-@pytest.mark.timeout(300)
 def test_a_source_connection_that_breaks_anywhere_loses_and_doubles_nothing(
     source_database: Database, fault_proxy: Callable[[str], FaultProxy], tmp_path: Path, seed: int
 ) -> None:

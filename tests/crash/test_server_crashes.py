@@ -28,7 +28,6 @@ def crash_again_and_again(server: PostgresServer, run: Running, rng: random.Rand
 
 
 @pytest.mark.crash
-@pytest.mark.timeout(600)
 def test_a_source_that_crashes_loses_and_doubles_nothing(
     own_postgres_server: StartServer, tmp_path: Path, seed: int
 ) -> None:
@@ -44,7 +43,6 @@ def test_a_source_that_crashes_loses_and_doubles_nothing(
 
 
 @pytest.mark.crash
-@pytest.mark.timeout(600)
 def test_a_target_that_crashes_loses_and_doubles_nothing(
     own_postgres_server: StartServer, source_database: Database, tmp_path: Path, seed: int
 ) -> None:

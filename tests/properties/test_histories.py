@@ -22,7 +22,6 @@ BATCH_ROWS = (3, 100_000, 1, 20)
 
 @pytest.mark.slow
 @pytest.mark.unmeasured
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("kind", ["duckdb", "postgresql"])
 def test_random_histories_leave_the_target_equal_to_the_source(
     kind: str, tmp_path: Path, source_database: Database, target_database: Database, seed: int
