@@ -149,7 +149,7 @@ class SourceStatus:
     position: Position
     """The newest position there is."""
     lag_bytes: int
-    """Log between the given position and the newest."""
+    """Log between the given position and the newest; 0 where a running stream knows that none of it is for us."""
     retained_bytes: int | None = None
     """Log the source keeps for this pipeline."""
     details: Mapping[str, str] = field(default_factory=dict)

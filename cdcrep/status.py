@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from cdcrep.config import Config
-from cdcrep.connector import Sink, SourceStatus
+from cdcrep.connector import Sink, Source, SourceStatus
 from cdcrep.errors import CdcrepError
 from cdcrep.position import Position
 from cdcrep.redaction import redact
@@ -77,20 +77,21 @@ def examine(
     *,
     live: Mapping[str, Any] | None = None,
     sink: Sink | None = None,
+    source: Source | None = None,
     fresh_up_to: float | None = None,
     last_error: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Look at both databases and make the status object.
 
-    `live`, `sink` and `fresh_up_to` are the running process's own; without one they are None, and `last_error` is what
-    the last process left behind.
+    `live`, `sink`, `source` and `fresh_up_to` are the running process's own; without one they are None, and
+    `last_error` is what the last process left behind.
     """
     target, target_error = _examine_target(config, sink)
     position = target.get("position")
-    source, source_error = _examine_source(config, position)
+    found, source_error = _examine_source(config, source, position)
     commit_time = target.get("commit_time")
     up_to = max((moment for moment in (fresh_up_to, commit_time) if moment is not None), default=None)
-    lag_bytes = source.lag_bytes if source and position is not None else None
+    lag_bytes = found.lag_bytes if found and position is not None else None
     if live and live.get("last_error"):
         last_error = {"message": redact(str(live["last_error"])), "at": None}
     return {
@@ -103,7 +104,7 @@ def examine(
         "commit_time": _iso(commit_time),
         "updated_at": _iso(target.get("updated_at")),
         "lag": {"bytes": lag_bytes, "seconds": lag_seconds(lag_bytes, up_to, time.time())},
-        "retained_bytes": source.retained_bytes if source else None,
+        "retained_bytes": found.retained_bytes if found else None,
         "transactions": target.get("transactions"),
         "rows": target.get("rows"),
         "failures_in_a_row": live.get("consecutive_failures", 0) if live else 0,
@@ -111,8 +112,8 @@ def examine(
         "last_error": dict(last_error) if last_error else None,
         "source": {
             "url": config.source_url,
-            "position": source.position if source else None,
-            "details": {key: redact(value) for key, value in source.details.items()} if source else {},
+            "position": found.position if found else None,
+            "details": {key: redact(value) for key, value in found.details.items()} if found else {},
             "error": source_error,
         },
         "target": {"url": config.target_url, "epoch": target.get("epoch"), "error": target_error},
@@ -154,14 +155,17 @@ def recall_failure(path: Path) -> dict[str, Any] | None:
     return {"message": str(found.get("message")), "at": found.get("at")} if isinstance(found, dict) else None
 
 
-def _examine_source(config: Config, position: Position | None) -> tuple[SourceStatus | None, str | None]:
-    source = config.open_source()
+def _examine_source(
+    config: Config, source: Source | None, position: Position | None
+) -> tuple[SourceStatus | None, str | None]:
+    asked = source or config.open_source()
     try:
-        return source.status(position), None
+        return asked.status(position), None
     except CdcrepError as error:
         return None, redact(error.message)
     finally:
-        source.close()
+        if source is None:
+            asked.close()
 
 
 def _examine_target(config: Config, sink: Sink | None) -> tuple[Mapping[str, Any], str | None]:

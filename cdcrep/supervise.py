@@ -67,6 +67,7 @@ class Supervisor:
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._running: Backfill | Replication | None = None
+        self._source: Source | None = None
         self._sink: Sink | None = None
         self._examined: frozenset[TableId] | None = None
         self._epoch: int | None = None
@@ -122,6 +123,10 @@ class Supervisor:
         """Return the sink while it is open, for queries beside replication."""
         return self._sink
 
+    def source(self) -> Source | None:
+        """Return the source while it is open: it knows what its stream has passed."""
+        return self._source
+
     def live(self) -> Mapping[str, Any]:
         """Return the figures of this process: state, position, counts since it started, last error."""
         return {
@@ -143,7 +148,7 @@ class Supervisor:
             if self._then_tear_down and not self._stopping.is_set():
                 self._dismantle(source, sink)
         finally:
-            self._sink = None
+            self._sink = self._source = None
             with contextlib.ExitStack() as both:
                 both.callback(source.close)
                 both.callback(sink.close)
@@ -152,7 +157,7 @@ class Supervisor:
         if self._examined is None:
             self._examined = preflight.examine(source, sink)
         checkpoint = self._open(sink)
-        self._sink = sink
+        self._source, self._sink = source, sink
         if self._until_current and self._until is None:
             self._until = source.current()
         checkpoint = self._copy(source, sink, checkpoint)

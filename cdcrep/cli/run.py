@@ -73,7 +73,13 @@ def _follow(
         )
 
         def status() -> dict[str, Any]:
-            return examine(config, live=supervisor.live(), sink=supervisor.sink(), fresh_up_to=freshness.up_to)
+            return examine(
+                config,
+                live=supervisor.live(),
+                sink=supervisor.sink(),
+                source=supervisor.source(),
+                fresh_up_to=freshness.up_to,
+            )
 
         stack.enter_context(Service(path, status=status, query=lambda sql: _query(supervisor, sql)))
         failure_path.unlink(missing_ok=True)

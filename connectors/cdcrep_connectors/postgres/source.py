@@ -133,14 +133,17 @@ class PostgresSource:
         return format_position(system, timeline, parse_lsn(row[0]))
 
     def status(self, position: Position | None) -> SourceStatus:
-        """Look at log position, slot and publication on a connection of its own."""
+        """Look at log position, slot and publication on a connection of its own.
+
+        Log that the stream of this source has passed counts only where it held something that the target lacks.
+        """
         with connect(self._options, application_name=self._application_name) as session:
             system, timeline = self._identity(session)
             flushed = query_one(session, "SELECT pg_current_wal_flush_lsn()::text")
             slot = query_one(session, SLOT, [self._slot])
         assert flushed is not None, "the function returns one row"
         newest = parse_lsn(flushed[0])
-        lag = newest - parse_position(position).lsn if position is not None else 0
+        lag = newest - self._stream.passed(parse_position(position).lsn, newest) if position is not None else 0
         details = {"slot": self._slot, "publication": self._publication}
         retained = None
         if slot is None:

@@ -37,6 +37,9 @@ HEARTBEAT_BYTES: Final = 16 << 20
 ASK_SECONDS: Final = 0.1
 """With `until`: how often the server is asked how far it is."""
 
+ANSWER_SECONDS: Final = 0.5
+"""How long `passed` waits for the server to say how far it is."""
+
 
 @dataclass
 class _Link:
@@ -50,6 +53,8 @@ class _Link:
     after: int
     system: int
     timeline: int
+    progress: tuple[int, int] = (0, 0)
+    """Where the last transaction that was received ends; everything up to where was received."""
 
 
 class ReplicationStream:
@@ -108,6 +113,22 @@ class ReplicationStream:
         """End later than asked for, if at all; for the thread that reads."""
         if self._until is not None:
             self._until = max(self._until, lsn)
+
+    def passed(self, durable: int, newest: int) -> int:
+        """Return up to where the log holds nothing that the target lacks, if it holds everything up to `durable`.
+
+        Asks the server and waits a moment for it to reach `newest`. Thread-safe.
+        """
+        link, deadline = self._link, time.monotonic() + ANSWER_SECONDS
+        while link is not None and not self._stopping.is_set():
+            received, reached = link.progress
+            if received > durable:
+                break
+            if reached >= newest or time.monotonic() > deadline:
+                return max(durable, reached)
+            link.feedback.answer(wants_reply=True)
+            time.sleep(ANSWER_SECONDS / 25)
+        return durable
 
     def check(self, after: Position) -> None:
         """Raise what `stream` would raise where it cannot go on from `after`."""
@@ -215,6 +236,7 @@ class ReplicationStream:
             batches, count = assembler.take(frames)
             link.reader.window.consume(count)
             feedback.received = assembler.received
+            link.progress = _progress(link.progress[0], batches), assembler.reached
             if assembler.reply_requested:
                 feedback.answer()
             if feedback.failure is not None and link.source.ended is None:
@@ -258,6 +280,11 @@ class ReplicationStream:
 def _has_advanced(assembler: BatchAssembler, yielded: int) -> bool:
     """Tell whether there is a new position; between the pieces of a transaction one would commit its first half."""
     return assembler.reached > yielded and not assembler.in_pieces
+
+
+def _progress(received: int, batches: Sequence[Batch]) -> int:
+    last = next((batch.position for batch in reversed(batches) if batch.position is not None), None)
+    return received if last is None else parse_position(last).lsn
 
 
 def _status_interval(connection: Connection) -> float:
