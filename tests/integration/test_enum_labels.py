@@ -47,7 +47,7 @@ def running(replicated: Replicated, options: str = "") -> Iterator[Supervisor]:
     thread = threading.Thread(target=supervisor.run)
     thread.start()
     try:
-        wait_until(lambda: supervisor.state == State.STREAMING, 30)
+        wait_until(lambda: supervisor.state == State.STREAMING)
         yield supervisor
     finally:
         supervisor.stop()
@@ -63,13 +63,13 @@ def test_a_label_that_is_new_is_added_in_its_place_before_the_rows_that_use_it(r
     source = replicated.source
     with running(replicated):
         source.execute("INSERT INTO items VALUES (2, 'happy', '{}', NULL)")
-        wait_until(lambda: is_equal(replicated), 30)
+        wait_until(lambda: is_equal(replicated))
         source.execute("ALTER TYPE mood ADD VALUE 'first' BEFORE 'sad'")
         source.execute("ALTER TYPE mood ADD VALUE 'very first' BEFORE 'first'; INSERT INTO items VALUES (3, 'first')")
-        wait_until(lambda: is_equal(replicated), 30)
+        wait_until(lambda: is_equal(replicated))
         source.execute("ALTER TYPE mood ADD VALUE 'last'")
         source.execute("INSERT INTO items VALUES (4, 'sad', '{sad,last}', 'very first')")
-        wait_until(lambda: is_equal(replicated), 30)
+        wait_until(lambda: is_equal(replicated))
 
     assert replicated.run_on_target(LABELS) == source.execute(LABELS)
 
@@ -79,13 +79,13 @@ def test_a_label_that_is_new_in_the_middle_of_a_large_transaction_is_added(repli
     source = replicated.source
     with running(replicated, "max_batch_rows = 1000\n"):
         source.execute("INSERT INTO items VALUES (2, 'happy')")
-        wait_until(lambda: is_equal(replicated), 30)
+        wait_until(lambda: is_equal(replicated))
         source.execute("ALTER TYPE mood ADD VALUE 'new'")
         source.execute(
             "INSERT INTO items SELECT i, CASE WHEN i < 4000 THEN 'sad' ELSE 'new' END::mood "
             "FROM generate_series(3, 6000) i"
         )
-        wait_until(lambda: is_equal(replicated), 30)
+        wait_until(lambda: is_equal(replicated))
 
 
 @both_targets

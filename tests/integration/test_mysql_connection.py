@@ -18,6 +18,7 @@ from cdcrep_connectors.mysql.options import ServerOptions
 from tests.servers.fault_proxy import FaultProxy
 from tests.servers.fix_mysql import StartMySQL, every_mysql
 from tests.servers.mysql_database import MySQLDatabase
+from tests.servers.waiting import DEADLINE_SECONDS
 
 HOSTILE = {
     "sql_mode": "'ANSI_QUOTES,PAD_CHAR_TO_FULL_LENGTH,NO_ZERO_DATE'",
@@ -173,7 +174,7 @@ def pretended_server(*packets: bytes, greeting_flags: int = 0) -> Iterator[tuple
         try:
             yield listener.getsockname()[1], received
         finally:
-            thread.join(10)
+            thread.join(DEADLINE_SECONDS)
 
 
 OK = b"\0\0\0\2\0\0\0"

@@ -163,7 +163,7 @@ def test_a_stream_that_ends_with_the_log_says_so(mysql_source: MySQLDatabase) ->
     mysql_source.execute("INSERT INTO t VALUES (1, 'the-last')")
 
     with dump(mysql_source.url, start, until_end=True) as stream:
-        wait_until(lambda: stream.read() == 0 and stream.reader.at_end, 30, "the end")
+        wait_until(lambda: stream.read() == 0 and stream.reader.at_end, what="the end")
 
     assert b"the-last" in b"".join(stream.events)
 
@@ -232,7 +232,7 @@ def test_a_broken_connection_is_transient_after_everything_before_it(
     with dump(proxy.url(mysql_source.url), start) as stream:
         proxy.cut_after(after_bytes)
         with pytest.raises(TransientError):
-            wait_until(lambda: stream.read() < 0, 30)
+            wait_until(lambda: stream.read() < 0)
 
     assert not any(b"x" * 3_000_000 in event for event in stream.events)
 
@@ -246,7 +246,7 @@ def test_an_idle_server_is_alive_by_its_heartbeats(
     begun = time.monotonic()
 
     with dump(mysql_source.url, here(mysql_source.server)) as stream:
-        wait_until(lambda: stream.read() < 0 or time.monotonic() > begun + 2, 10)
+        wait_until(lambda: stream.read() < 0 or time.monotonic() > begun + 2)
 
     assert len(HEARTBEATS.intersection(stream.types)) == 1
     assert sum(kind in HEARTBEATS for kind in stream.types) >= 3
@@ -263,13 +263,13 @@ def test_a_silent_connection_is_given_up_within_30_seconds(
     wake, waker = socket.socketpair()
     reader = BinlogReader(source, wake, lambda: dump_is_working(lambda: connect(options), source.thread_id))
     with closing(source), wake, waker:
-        wait_until(lambda: len(reader.read(0.1)), 10, "the first events")
+        wait_until(lambda: len(reader.read(0.1)), what="the first events")
         proxy.hold()
 
         # Nothing can be asked through the same path, so nobody says that the server is busy.
         proxy.refuse()
         with pytest.raises(TransientError, match="heartbeat"):
-            wait_until(lambda: len(reader.read(0.5)) < 0, 30)
+            wait_until(lambda: len(reader.read(0.5)) < 0)
         proxy.release()
 
 
@@ -281,7 +281,7 @@ def test_another_session_sees_that_an_idle_dump_waits(mysql_source: MySQLDatabas
         def is_working() -> bool:
             return dump_is_working(lambda: connect(ServerOptions(url=mysql_source.url)), stream.source.thread_id)
 
-        wait_until(lambda: not is_working(), 10, "the server waiting for more changes")
+        wait_until(lambda: not is_working(), what="the server waiting for more changes")
 
         with mysql_source.connect() as connection, connection.cursor() as cursor:
             cursor.execute(
@@ -306,14 +306,14 @@ def test_a_server_that_is_busy_with_the_stream_is_not_given_up(
     with closing(source), wake, waker:
         reader = BinlogReader(source, wake, server_is_busy)
         until = time.monotonic() + 1.5
-        wait_until(lambda: len(reader.read(0.1)) < 0 or time.monotonic() > until, 10)
+        wait_until(lambda: len(reader.read(0.1)) < 0 or time.monotonic() > until)
 
     assert len(asked) >= 2
 
 
 def test_a_wake_up_ends_a_wait(mysql_source: MySQLDatabase) -> None:
     with dump(mysql_source.url, here(mysql_source.server)) as stream:
-        wait_until(lambda: stream.read(0.5) == 0, 10, "the server having nothing more to send")
+        wait_until(lambda: stream.read(0.5) == 0, what="the server having nothing more to send")
         threading.Timer(0.2, lambda: stream.waker.send(b"x")).start()
         begun = time.monotonic()
 
@@ -333,7 +333,7 @@ def test_a_second_replica_of_the_same_number_is_explained(mysql_source: MySQLDat
             mysql_source.execute("INSERT INTO t VALUES (1, 'only-for-the-second')")
 
             with pytest.raises(SetupError, match="same server") as refusal:
-                wait_until(lambda: first.read() < 0, 30)
+                wait_until(lambda: first.read() < 0)
             second.read_until(b"only-for-the-second")
 
     assert "server_id" in str(refusal.value.hint)
@@ -353,13 +353,13 @@ def test_a_log_that_is_gone_cannot_be_asked_for(own_mysql_server: StartMySQL, my
             cursor.execute("SHOW BINARY LOGS")
             return bool(cursor.fetchall()[0][0] == "binlog.000003")
 
-        wait_until(is_purged, 30, "the first files purged")
+        wait_until(is_purged, what="the first files purged")
     starts: list[StartingPoint] = [AtFile("binlog.000001"), AtFile("binlog.000003", 1_000_000)]
     starts.append(AfterGtidList("0-1-1") if server.release.is_mariadb else NOTHING)
 
     for start in starts:
         with dump(server.url, start) as stream, pytest.raises(DivergedError) as refusal:
-            wait_until(lambda stream=stream: stream.read() < 0, 30)  # type: ignore[misc]
+            wait_until(lambda stream=stream: stream.read() < 0)  # type: ignore[misc]
         assert "backfill" in str(refusal.value.hint)
 
 
@@ -371,7 +371,7 @@ def test_a_position_from_the_future_is_refused(own_mysql_server: StartMySQL, mys
     start = beginning(RunningMySQL(server.release, server.url), more=1_000)
 
     with dump(server.url, start) as stream, pytest.raises(DivergedError):
-        wait_until(lambda: stream.read() < 0, 30)
+        wait_until(lambda: stream.read() < 0)
 
 
 @every_mysql
@@ -379,7 +379,7 @@ def test_a_user_without_the_privilege_is_told(mysql_source: MySQLDatabase) -> No
     user = mysql_source.create_user("PROCESS")
 
     with pytest.raises(SetupError) as refusal, dump(mysql_source.url_as(user), here(mysql_source.server)) as stream:
-        wait_until(lambda: stream.read() < 0, 30)
+        wait_until(lambda: stream.read() < 0)
 
     assert "REPLICATION SLAVE" in str(refusal.value.hint)
 
@@ -400,7 +400,7 @@ def test_a_server_without_a_binary_log_is_told_apart(own_mysql_server: StartMySQ
     server = own_mysql_server(mysql_release, log_bin="OFF", skip_log_bin="ON")
 
     with pytest.raises(SetupError) as refusal, dump(server.url, AtFile("binlog.000001")) as stream:
-        wait_until(lambda: stream.read() < 0, 30)
+        wait_until(lambda: stream.read() < 0)
 
     assert "log_bin" in str(refusal.value.hint)
 
@@ -414,7 +414,7 @@ def test_a_killed_server_is_transient(own_mysql_server: StartMySQL, mysql_releas
         server.kill()
 
         with pytest.raises(TransientError):
-            wait_until(lambda: stream.read() < 0, 30)
+            wait_until(lambda: stream.read() < 0)
 
 
 def test_a_server_that_shuts_down_is_transient(own_mysql_server: StartMySQL) -> None:
@@ -426,7 +426,7 @@ def test_a_server_that_shuts_down_is_transient(own_mysql_server: StartMySQL) -> 
         server.stop()
 
         with pytest.raises(TransientError):
-            wait_until(lambda: stream.read() < 0, 30)
+            wait_until(lambda: stream.read() < 0)
 
 
 def test_a_position_beyond_4_gib_of_a_file_cannot_be_asked_for(mysql_source: MySQLDatabase) -> None:

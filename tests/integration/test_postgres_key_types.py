@@ -121,7 +121,7 @@ def test_keys_that_ignore_case_are_found_by_their_index(
     # An ending session reports what it has scanned.
     words.close()
 
-    wait_until(lambda: target_database.execute(scans)[0][1] >= by_index + count, 30, "scans of the index")
+    wait_until(lambda: target_database.execute(scans)[0][1] >= by_index + count, what="scans of the index")
     assert target_database.execute(scans)[0][0] == before
 
 

@@ -12,6 +12,7 @@ import pytest
 from cdcrep.errors import TransientError
 from cdcrep.testing.contract_data import FIRST, batch, following, inserted, pipeline, position, table
 from cdcrep.testing.memory import Insert, MemorySink, MemorySource, SourceDatabase, TargetDatabase, Update
+from tests.servers.waiting import DEADLINE_SECONDS
 
 ITEMS = table("items")
 
@@ -63,7 +64,7 @@ def test_a_target_that_hangs_can_be_cancelled(sink: MemorySink) -> None:
     thread = threading.Thread(target=apply)
     thread.start()
     sink.cancel()
-    thread.join(10)
+    thread.join(DEADLINE_SECONDS)
 
     assert len(failures) == 1
     assert sink.open().position == FIRST

@@ -16,7 +16,7 @@ from cdcrep.selection import Selection
 from cdcrep.supervise import State, Supervisor
 from cdcrep.table import Column, ColumnType, Kind, Table, TableId
 from cdcrep.testing.memory import Delete, Insert, MemorySink, MemorySource, SourceDatabase, TargetDatabase, Update
-from tests.servers.waiting import wait_until
+from tests.servers.waiting import DEADLINE_SECONDS, wait_until
 
 TEXT = ColumnType(Kind.TEXT, "text")
 ORDERS = Table("public", "orders", (Column("id", TEXT, nullable=False), Column("note", TEXT)), ("id",), "memory")
@@ -243,10 +243,10 @@ def test_a_second_process_stops_the_first(shop: Shop) -> None:
 
     thread = threading.Thread(target=run)
     thread.start()
-    wait_until(lambda: supervisor.state is State.STREAMING, 10)
+    wait_until(lambda: supervisor.state is State.STREAMING)
     shop.open_sink().open()
     shop.source.commit(Insert("public.events", {"what": "fenced"}))
-    thread.join(timeout=30)
+    thread.join(timeout=DEADLINE_SECONDS)
 
     assert isinstance(failures[0], DivergedError)
 
@@ -264,13 +264,13 @@ def test_a_process_that_was_replaced_while_it_was_away_does_not_come_back(shop: 
 
     thread = threading.Thread(target=run)
     thread.start()
-    wait_until(lambda: supervisor.state is State.STREAMING, 10)
+    wait_until(lambda: supervisor.state is State.STREAMING)
     successor = shop.open_sink().open()
     shop.fail_apply("before commit")
     shop.source.commit(Insert("public.events", {"what": "seen by both"}))
-    thread.join(timeout=10)
+    thread.join(timeout=DEADLINE_SECONDS)
     supervisor.stop()
-    thread.join(timeout=30)
+    thread.join(timeout=DEADLINE_SECONDS)
 
     assert [type(failure) for failure in failures] == [DivergedError]
     assert shop.open_sink().status()["epoch"] == successor.epoch
@@ -280,10 +280,10 @@ def test_stop_ends_a_stream_that_waits(shop: Shop) -> None:
     supervisor = Supervisor(shop, events=Recorded())
     thread = threading.Thread(target=supervisor.run)
     thread.start()
-    wait_until(lambda: supervisor.state is State.STREAMING, 10)
+    wait_until(lambda: supervisor.state is State.STREAMING)
 
     supervisor.stop()
-    thread.join(timeout=30)
+    thread.join(timeout=DEADLINE_SECONDS)
 
     assert supervisor.state is State.STOPPED
 
@@ -296,10 +296,10 @@ def test_stop_rolls_back_an_apply_that_hangs(shop: Shop, monkeypatch: pytest.Mon
     supervisor = Supervisor(shop, events=Recorded())
     thread = threading.Thread(target=supervisor.run)
     thread.start()
-    wait_until(lambda: supervisor.state is State.STREAMING, 10)
+    wait_until(lambda: supervisor.state is State.STREAMING)
 
     supervisor.stop()
-    thread.join(timeout=30)
+    thread.join(timeout=DEADLINE_SECONDS)
 
     assert supervisor.state is State.STOPPED
     assert ("hangs",) not in shop.target.rows("public.events")
