@@ -235,3 +235,16 @@ def test_a_logical_message_moves_nothing() -> None:
 def test_payloads_that_cannot_be_are_refused(payloads: list[bytes]) -> None:
     with pytest.raises(DataError):
         assembler().take(frames(payloads))
+
+
+@pytest.mark.parametrize("bounds", [ROOMY, Bounds(2, 1 << 20, 1)], ids=["whole", "in pieces"])
+@pytest.mark.parametrize("bite", [1, 3, 100])
+def test_the_transactions_that_emptied_a_table_are_known(bounds: Bounds, bite: int) -> None:
+    taker = assembler(bounds=bounds)
+    for lsn, xid in ((10, 801), (20, 802), (30, 803)):
+        first, relation, *rows, last = transaction(lsn, 1, 2, 3, 4)
+        first = first[:-4] + xid.to_bytes(4, "big")
+        emptied = [] if xid == 802 else [xlog(truncate(RELATION.oid))]
+        feed(taker, [first, relation, *rows, *emptied, *rows, last], bite)
+
+    assert taker.truncations == {TABLE: {801, 803}}

@@ -24,7 +24,7 @@ from cdcrep.position import Position
 from cdcrep.table import Table, TableId
 from cdcrep_connectors.postgres.frames import Frames
 from cdcrep_connectors.postgres.lsn import format_lsn, parse_position
-from cdcrep_connectors.postgres.pgoutput import ROW, Boundaries, Decoder, Lsns, Messages, boundaries, read_xid
+from cdcrep_connectors.postgres.pgoutput import BEGIN, ROW, Boundaries, Decoder, Lsns, Messages, boundaries, read_xid
 from cdcrep_connectors.postgres.relation import Relation
 
 XLOG_DATA, KEEPALIVE = ord("w"), ord("k")
@@ -201,6 +201,8 @@ class BatchAssembler:
     def _pieces(self, messages: Messages, found: _Transactions, at: int) -> Iterator[Batch]:
         """Return a transaction that is larger than the bounds, or of which a part was taken earlier."""
         part = messages.slice(int(found.first[at]), int(found.last[at]) + 1)
+        if part.classes[0] == BEGIN:
+            self._decoder.open_xid = read_xid(part, 0)
         yield from self._unfinished(part, int(found.final_lsn[at]))
         final = self._positioned(replace(merge(self._held), transactions=1), found, at)
         if final.changes or self._in_pieces:
