@@ -15,7 +15,7 @@ SLOT: Final = "bench_raw"
 
 
 class RawReceive:
-    """Reads a slot through a socket with a low-water mark of 64 KiB."""
+    """Empties a slot's socket, rests, and empties it again: what is cheapest for the server."""
 
     name = "raw receive"
     pause_seconds = 0.0

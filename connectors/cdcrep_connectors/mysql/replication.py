@@ -21,9 +21,7 @@ from cdcrep.errors import CdcrepError, DataError, SetupError, TransientError
 from cdcrep_connectors.mysql.connection import Connection, is_mariadb
 from cdcrep_connectors.mysql.failures import DRIVER_ERRORS, error_number, translate
 from cdcrep_connectors.mysql.window import Window
-
-BITE: Final = 4 << 20
-"""Bytes after which `receive` lets its caller decode."""
+from cdcrep_connectors.relational.arrivals import BITE
 
 HEARTBEAT_SECONDS: Final = 5.0
 """After so much silence the server sends a heartbeat."""

@@ -22,7 +22,8 @@ from cdcrep_connectors.mysql.continuity import check_position, read_log
 from cdcrep_connectors.mysql.framing import Framing
 from cdcrep_connectors.mysql.position import Place, parse_position
 from cdcrep_connectors.mysql.reading import BinlogReader
-from cdcrep_connectors.mysql.replication import BITE, BinlogSocket, dump_is_working, start_dump
+from cdcrep_connectors.mysql.replication import BinlogSocket, dump_is_working, start_dump
+from cdcrep_connectors.relational.arrivals import BITE
 
 HEARTBEAT_BYTES: Final = 16 << 20
 """Log that an idle stream may pass before it says so at once."""

@@ -20,11 +20,9 @@ from psycopg import pq
 from cdcrep.errors import CdcrepError, TransientError
 from cdcrep_connectors.postgres.failures import translate
 from cdcrep_connectors.postgres.window import Window
+from cdcrep_connectors.relational.arrivals import BITE
 
 Connection = psycopg.Connection[Any]
-
-BITE: Final = 4 << 20
-"""Bytes after which `receive` lets its caller decode."""
 
 SEND_SECONDS: Final = 10.0
 FAREWELL_SECONDS: Final = 2.0

@@ -24,7 +24,8 @@ from cdcrep_connectors.postgres.feedback import Feedback
 from cdcrep_connectors.postgres.lsn import Place, format_lsn, format_position, parse_position
 from cdcrep_connectors.postgres.reading import FrameReader
 from cdcrep_connectors.postgres.relation import Relation
-from cdcrep_connectors.postgres.replication import BITE, FrameSource, start_replication
+from cdcrep_connectors.postgres.replication import FrameSource, start_replication
+from cdcrep_connectors.relational.arrivals import BITE
 
 Connection = psycopg.Connection[Any]
 

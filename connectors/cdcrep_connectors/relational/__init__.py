@@ -1,1 +1,1 @@
-"""What sinks that speak SQL share, by calling it."""
+"""What the connectors of relational databases share, by calling it."""
