@@ -45,15 +45,33 @@ def integers(buffer: Bytes, dtype: str) -> NDArray[Any]:
 def gather(buffer: Bytes, start: Positions, end: Positions, valid: Mask | None = None) -> pa.Array:
     """Copy the slices `buffer[start:end]` into an Arrow `string` array, of which those that are not `valid` are null.
 
-    `start` must ascend, `start <= end <= next start` hold, and the buffer must be shorter than 2 GiB: the caller has
-    checked this. Slices that are not valid should be empty.
+    The slices are such as `gather_bytes` asks for.
 
     Raises:
         DataError: a slice is not UTF-8. The message does not say where.
     """
+    if len(start) == 0:
+        return pa.array([], pa.string())
+    _, offsets, data = gather_bytes(buffer, start, end).buffers()
+    text = pa.Array.from_buffers(pa.string(), len(start), [bitmap(valid), offsets, data])
+    if not is_ascii(data):
+        try:
+            text.validate(full=True)
+        except pa.ArrowInvalid:
+            # Not chained: Arrow's message may quote the value.
+            raise DataError("a text value is not valid UTF-8") from None
+    return text
+
+
+def gather_bytes(buffer: Bytes, start: Positions, end: Positions, valid: Mask | None = None) -> pa.Array:
+    """Copy the slices `buffer[start:end]` into an Arrow `binary` array, of which those that are not `valid` are null.
+
+    `start` must ascend, `start <= end <= next start` hold, and the buffer must be shorter than 2 GiB: the caller has
+    checked this. Slices that are not valid should be empty.
+    """
     count = len(start)
     if count == 0:
-        return pa.array([], pa.string())
+        return pa.array([], pa.binary())
     # One binary array over the buffer itself, whose even values are the slices and whose odd values are the gaps
     # between them: `take` copies the even ones with one memcpy each. Three times as fast as an index per byte.
     edges = np.empty(2 * count, np.int32)
@@ -62,14 +80,7 @@ def gather(buffer: Bytes, start: Positions, end: Positions, valid: Mask | None =
     slices = pa.Array.from_buffers(pa.binary(), 2 * count - 1, [None, pa.py_buffer(edges), pa.py_buffer(buffer)])
     taken = slices.take(_even_numbers(count))
     _, offsets, data = taken.buffers()
-    text = pa.Array.from_buffers(pa.string(), count, [bitmap(valid), offsets, data])
-    if not is_ascii(data):
-        try:
-            text.validate(full=True)
-        except pa.ArrowInvalid:
-            # Not chained: Arrow's message may quote the value.
-            raise DataError("a text value is not valid UTF-8") from None
-    return text
+    return pa.Array.from_buffers(pa.binary(), count, [bitmap(valid), offsets, data])
 
 
 def _even_numbers(count: int) -> pa.Array:

@@ -14,7 +14,7 @@ from cdcrep_connectors.mysql.connection import Connection
 from cdcrep_connectors.mysql.described_tables import native_text
 from cdcrep_connectors.mysql.failures import DRIVER_ERRORS, translate
 from cdcrep_connectors.mysql.table_map import TableMap, WireColumn
-from cdcrep_connectors.mysql.types import DIALECT, ImpossibleDates, column_type
+from cdcrep_connectors.mysql.types import DIALECT, WITH_DATES, ImpossibleDates, column_type
 
 SYSTEM: Final = "('mysql', 'information_schema', 'performance_schema', 'sys')"
 
@@ -100,7 +100,7 @@ class Catalog:
         parts = self.fetch(KEY, id_.schema, id_.name)
         names = set() if any(part is not None for _, part in parts) else {str(name) for name, _ in parts}
         key = tuple(column.name for column in columns if column.name in names)
-        return Table(id_.schema, id_.name, tuple(columns), key, DIALECT)
+        return self._table(id_, columns, key)
 
     def table_of(self, seen: TableMap) -> Table:
         """Return the shape that a TABLE_MAP describes, which may be older than the catalogue's.
@@ -122,10 +122,10 @@ class Catalog:
                 )
             return now
         known = {column.name: column for column in now.columns} if now else {}
-        columns = tuple(self._column(wire, known.get(str(wire.name))) for wire in seen.columns)
+        columns = [self._column(wire, known.get(str(wire.name))) for wire in seen.columns]
         whole = not any(seen.primary_key_prefixes)
         key = sorted(seen.primary_key or ()) if whole else []
-        return Table(id_.schema, id_.name, columns, tuple(columns[i].name for i in key), DIALECT)
+        return self._table(id_, columns, tuple(columns[i].name for i in key))
 
     def fetch(self, statement: str, *values: Any) -> Sequence[tuple[Any, ...]]:
         """Return a query's rows; thread-safe."""
@@ -135,6 +135,15 @@ class Catalog:
                 return list(cursor.fetchall())
         except DRIVER_ERRORS as error:
             raise translate(error, "reading the source's catalogue") from error
+
+    def _table(self, id_: TableId, columns: Sequence[Column], key: tuple[str, ...]) -> Table:
+        """Make a table; what may become NULL on the way can be NULL, but for the key."""
+        if self._dates is ImpossibleDates.NULL:
+            columns = [
+                replace(column, nullable=True) if column.type.kind in WITH_DATES and column.name not in key else column
+                for column in columns
+            ]
+        return Table(id_.schema, id_.name, tuple(columns), key, DIALECT)
 
     def _column(self, wire: WireColumn, known: Column | None) -> Column:
         """Make the column that the log describes: the catalogue's if rows of that layout may be of its type."""

@@ -14,9 +14,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from cdcrep.columns import Bytes, Mask, Positions
+from cdcrep.columns import Bytes, Mask, Positions, gather, gather_bytes
 from cdcrep.errors import DataError
-from cdcrep_connectors.mysql.slices import gather_bytes, gather_each, gather_text
+from cdcrep_connectors.mysql.slices import gather_each
 
 UTF8: Final = frozenset({"utf8mb4", "utf8mb3", "ascii"})
 SINGLE_BYTE: Final[dict[str, tuple[str, dict[int, int | None]]]] = {
@@ -81,7 +81,7 @@ def decode_text(buffer: Bytes, start: Positions, end: Positions, valid: Mask | N
         DataError: bytes that are no text in this character set, or a set that is not supported.
     """
     if charset in UTF8:
-        text = gather_text(buffer, start, end, valid)
+        text = gather(buffer, start, end, valid)
         if charset == "ascii" and not _is_ascii(text):
             raise DataError("a text value is not valid ascii")
         return text

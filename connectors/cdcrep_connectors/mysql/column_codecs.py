@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from cdcrep.columns import Bytes, Mask
+from cdcrep.columns import Bytes, gather_bytes
 from cdcrep.errors import DataError
 from cdcrep.table import Column, Kind
 from cdcrep_connectors.mysql import charsets, temporal
@@ -21,6 +21,7 @@ from cdcrep_connectors.mysql.binary_json import decode_json
 from cdcrep_connectors.mysql.charsets import decode_text, decode_value
 from cdcrep_connectors.mysql.collations import charset_of
 from cdcrep_connectors.mysql.compressed_columns import inflate_value
+from cdcrep_connectors.mysql.dates import TYPES, Decoded, settle
 from cdcrep_connectors.mysql.event_types import ColumnCode
 from cdcrep_connectors.mysql.json_documents import decode_documents
 from cdcrep_connectors.mysql.labels import decode_enum, decode_set
@@ -28,18 +29,9 @@ from cdcrep_connectors.mysql.mariadb_types import decode_inet4, decode_inet6, de
 from cdcrep_connectors.mysql.native import NativeType, parse_native
 from cdcrep_connectors.mysql.numbers import array, decode_bits, decode_decimals, decode_integers, decode_years
 from cdcrep_connectors.mysql.row_layout import Cells
-from cdcrep_connectors.mysql.slices import gather_bytes, gather_each, gather_padded
+from cdcrep_connectors.mysql.slices import gather_each, gather_padded
 from cdcrep_connectors.mysql.table_map import WireColumn
 from cdcrep_connectors.mysql.types import BINARIES, GEOMETRIES, INTEGERS, TEXTS, ImpossibleDates
-
-
-@dataclass(frozen=True)
-class Decoded:
-    """One column's values."""
-
-    values: pa.Array
-    impossible: Mask | None = None
-    """(n,) dates that became NULL; None: there are none."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +73,7 @@ def codec_for(wire: WireColumn, column: Column, dates: ImpossibleDates) -> Colum
     _check(wire, column, native)
     if column.type.kind is Kind.BYTES and native.name in TEXTS:
         native = NativeType("varbinary")
-    type_, decode = _decoder(wire, native, dates, verbatim=column.type.kind is Kind.VERBATIM)
+    type_, decode = _decoder(wire, column, native, dates)
 
     def guarded(buffer: Bytes, cells: Cells) -> Decoded:
         try:
@@ -152,7 +144,7 @@ def _same_layout(wire: WireColumn, native: NativeType) -> bool:
 
 
 def _decoder(
-    wire: WireColumn, native: NativeType, dates: ImpossibleDates, *, verbatim: bool
+    wire: WireColumn, column: Column, native: NativeType, dates: ImpossibleDates
 ) -> tuple[pa.DataType, Callable[[Bytes, Cells], pa.Array | Decoded]]:
     name = native.name
     if name in _INTEGER_WIDTHS:
@@ -174,7 +166,7 @@ def _decoder(
     if name == "year":
         return pa.uint16(), lambda buffer, cells: array(pa.uint16(), decode_years(buffer, cells.start), cells.valid)
     if name in ("date", "datetime", "timestamp"):
-        return _dates(wire, native, dates, verbatim=verbatim)
+        return _dates(wire, column, native, dates)
     if name == "time":
         return pa.string(), lambda buffer, cells: temporal.decode_times(
             buffer, cells.start, cells.valid, wire.code, native.digits
@@ -203,14 +195,10 @@ def _integers(width: int, *, unsigned: bool) -> tuple[pa.DataType, Decode]:
 
 
 def _dates(
-    wire: WireColumn, native: NativeType, dates: ImpossibleDates, *, verbatim: bool
+    wire: WireColumn, column: Column, native: NativeType, dates: ImpossibleDates
 ) -> tuple[pa.DataType, Callable[[Bytes, Cells], pa.Array | Decoded]]:
     """Decode what can be no date: to text, or typed with a policy for those that are none."""
     digits = native.digits
-    if native.name == "timestamp":
-        typed = pa.timestamp("us", tz="UTC")
-    else:
-        typed = pa.date32() if native.name == "date" else pa.timestamp("us")
 
     def read(buffer: Bytes, cells: Cells) -> temporal.Moments:
         if native.name == "date":
@@ -232,19 +220,11 @@ def _dates(
             moments = read(buffer, cells)
             values = moments.days() if native.name == "date" else moments.microseconds()
             impossible = moments.impossible()
-        if cells.valid is not None:
-            impossible &= cells.valid
-        if not impossible.any():
-            return Decoded(array(typed, values, cells.valid))
-        if dates is not ImpossibleDates.NULL:
-            raise DataError(
-                "a date that is none, such as 0000-00-00 or 2024-02-31",
-                hint='choose what becomes of such dates: impossible_dates = "text" or "null"',
-            )
-        valid = ~impossible if cells.valid is None else cells.valid & ~impossible
-        return Decoded(array(typed, values, valid), impossible)
+        return settle(column, values, impossible, cells.valid, dates)
 
-    return (pa.string(), to_text) if verbatim else (typed, to_typed)
+    if column.type.kind is Kind.VERBATIM:
+        return pa.string(), to_text
+    return TYPES[native.name], to_typed
 
 
 def _labels(wire: WireColumn, native: NativeType) -> tuple[pa.DataType, Decode]:

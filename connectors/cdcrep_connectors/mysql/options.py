@@ -6,6 +6,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from cdcrep_connectors.mysql.types import ImpossibleDates
+
 URL_SCHEMES = ("mysql://", "mariadb://")
 
 
@@ -50,6 +52,11 @@ class SourceOptions(ServerOptions):
         ge=1,
         le=2**32 - 1,
         description="Number under which the server knows this replica, unlike that of any other; by default random.",
+    )
+    impossible_dates: ImpossibleDates = Field(
+        default=ImpossibleDates.REFUSE,
+        description="What becomes of dates that no calendar has, such as 0000-00-00 and 2024-02-31: refuse stops, "
+        "null counts them, text carries all dates and times with dates as text.",
     )
     chunk_bytes: int = Field(
         default=64 << 20, ge=1 << 20, description="Table bytes that are copied in one target transaction."

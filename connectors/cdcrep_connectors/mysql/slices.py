@@ -1,4 +1,4 @@
-"""Turns slices of a buffer into Arrow columns of bytes, of UTF-8, or of one value each made by a function."""
+"""Turns slices of a buffer into Arrow columns of padded bytes, or of one value each made by a function."""
 
 from __future__ import annotations
 
@@ -9,27 +9,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from cdcrep.columns import Bytes, Mask, Positions, bitmap, gather
+from cdcrep.columns import Bytes, Mask, Positions, bitmap
 from cdcrep.errors import DataError
 
 PIECE: Final = 1 << 20
 """Bytes that are gathered by an index of eight bytes each at a time."""
 MOST_MADE: Final = 1 << 29
 """Bytes, or characters, that compressed values may grow to together."""
-
-
-def gather_bytes(buffer: Bytes, start: Positions, end: Positions, valid: Mask | None) -> pa.Array:
-    """Copy the slices `buffer[start:end]` into an Arrow `binary` array, as `columns.gather` does and as it asks."""
-    count = len(start)
-    if count == 0:
-        return pa.array([], pa.binary())
-    edges = np.empty(2 * count, np.int32)
-    edges[0::2] = start
-    edges[1::2] = end
-    slices = pa.Array.from_buffers(pa.binary(), 2 * count - 1, [None, pa.py_buffer(edges), pa.py_buffer(buffer)])
-    taken = slices.take(pa.array(np.arange(0, 2 * count, 2, dtype=np.int32)))
-    _, offsets, data = taken.buffers()
-    return pa.Array.from_buffers(pa.binary(), count, [bitmap(valid), offsets, data])
 
 
 def gather_padded(buffer: Bytes, start: Positions, end: Positions, valid: Mask | None, width: int) -> pa.Array:
@@ -78,15 +64,6 @@ def gather_each(
         return pa.array(values, type_)
     except UnicodeEncodeError:
         raise DataError("a text value holds half of a surrogate pair") from None
-
-
-def gather_text(buffer: Bytes, start: Positions, end: Positions, valid: Mask | None) -> pa.Array:
-    """Copy slices that are UTF-8 into an Arrow `string` array.
-
-    Raises:
-        DataError: a slice is not UTF-8.
-    """
-    return gather(buffer, start, end, valid)
 
 
 def from_fixed(values: NDArray[np.uint8], valid: Mask | None) -> pa.Array:
