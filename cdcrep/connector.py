@@ -293,8 +293,12 @@ class Sink(Protocol):
         """Find everything that stands in the way of these tables, changing nothing."""
         ...
 
-    def open(self) -> Checkpoint:
+    def open(self, owner: str = "", replacing: int | None = None) -> Checkpoint:
         """Connect, create the bookkeeping, take the pipeline's checkpoint row by raising its epoch, and return it.
+
+        `owner` names the process that takes the row, and is written down in it. With `replacing` the row is taken only
+        if its epoch is that one (0: there is no row) or its owner is `owner` already, which then had not heard that it
+        got it; otherwise DivergedError, and the row stays as it is. All of that is decided where the row is written.
 
         From then on every process that took the row earlier fails in its next `apply` or `load` (the fence). What such
         a process has left open, because it is stopped or cut off, must not keep this one waiting for long. A new
@@ -359,9 +363,9 @@ class Sink(Protocol):
 
         Works before `open`, too: a start that is refused shall leave the target as it was.
 
-        Keys: `position`, `epoch`, `source`, `commit_time`, `transactions`, `rows`, `updated_at` (seconds since 1970),
-        `tables` (`schema.table` -> {"rows_copied": int, "changes_applied": int, "copy_done": bool}). Empty where the
-        pipeline is unknown.
+        Keys: `position`, `epoch`, `owner`, `source`, `commit_time`, `transactions`, `rows`, `updated_at` (seconds since
+        1970), `tables` (`schema.table` -> {"rows_copied": int, "changes_applied": int, "copy_done": bool}). Empty where
+        the pipeline is unknown.
         """
         ...
 

@@ -116,7 +116,12 @@ def examine(
             "details": {key: redact(value) for key, value in found.details.items()} if found else {},
             "error": source_error,
         },
-        "target": {"url": config.target_url, "epoch": target.get("epoch"), "error": target_error},
+        "target": {
+            "url": config.target_url,
+            "epoch": target.get("epoch"),
+            "owner": target.get("owner"),
+            "error": target_error,
+        },
         "tables": dict(sorted(target.get("tables", {}).items())),
     }
 

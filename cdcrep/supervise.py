@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import secrets
+import socket
 import threading
 import time
 from collections.abc import Mapping
@@ -15,7 +18,7 @@ from cdcrep import preflight
 from cdcrep.backfill import Backfill
 from cdcrep.connector import Checkpoint, Pipeline, Sink, Source
 from cdcrep.crashpoint import reached
-from cdcrep.errors import CdcrepError, DivergedError, TransientError
+from cdcrep.errors import CdcrepError, TransientError
 from cdcrep.events import Events
 from cdcrep.position import Position
 from cdcrep.replicate import Applied, Replication
@@ -70,6 +73,7 @@ class Supervisor:
         self._source: Source | None = None
         self._sink: Sink | None = None
         self._examined: frozenset[TableId] | None = None
+        self._owner = f"{socket.gethostname()} {os.getpid()} {secrets.token_hex(4)}"
         self._epoch: int | None = None
         self._detached = False
         self._failures = 0
@@ -177,14 +181,15 @@ class Supervisor:
             self._events.note(message)
 
     def _open(self, sink: Sink) -> Checkpoint:
-        """Open the sink; a process that was replaced while it was away does not take the row back."""
-        if self._epoch is not None and sink.status().get("epoch") != self._epoch:
-            raise DivergedError(
-                f"fenced: another process took over pipeline {self._opened.pipeline.name!r} in the meantime",
-                hint="run one cdcrep process per pipeline",
-            )
-        self._epoch = None  # an opening that fails may have raised it
-        checkpoint = sink.open()
+        """Open the sink; a process that was replaced while it was away does not take the row back.
+
+        An opening that fails may have raised the epoch: the row then is ours by name, whatever its number.
+        """
+        if self._epoch is None:
+            self._epoch = int(sink.status().get("epoch", 0))
+            checkpoint = sink.open(self._owner)
+        else:
+            checkpoint = sink.open(self._owner, self._epoch)
         self._epoch = checkpoint.epoch
         return checkpoint
 

@@ -103,8 +103,8 @@ def split_position(sink: type[Any]) -> type[Any]:
     class SplitsPosition(sink):  # type: ignore[misc]  # any sink
         _before: Position | None = None
 
-        def open(self) -> Checkpoint:
-            checkpoint: Checkpoint = super().open()
+        def open(self, owner: str = "", replacing: int | None = None) -> Checkpoint:
+            checkpoint: Checkpoint = super().open(owner, replacing)
             if checkpoint.position is not None:
                 checkpoint = replace(checkpoint, position=Position(checkpoint.position.removesuffix("~")))
             self._before = checkpoint.position

@@ -53,13 +53,15 @@ class MemorySink:
                 if table.id not in ours and len(self.database.tables.get(table.id, ()))
             ]
 
-    def open(self) -> Checkpoint:
+    def open(self, owner: str = "", replacing: int | None = None) -> Checkpoint:
         """Raise the epoch, forget copies of tables that are gone, and return the checkpoint."""
         self._pieces.clear()
         with self.database.transaction() as transaction:
             book = self.database.books.get(self.pipeline.name, Book())
+            if replacing not in (None, book.epoch) and owner != book.owner:
+                raise DivergedError(f"another process has taken over pipeline {self.pipeline.name}")
             present = {name: copied for name, copied in book.tables.items() if name in self.database.tables}
-            book = replace(book, epoch=book.epoch + 1, source=self.pipeline.source, tables=present)
+            book = replace(book, epoch=book.epoch + 1, owner=owner, source=self.pipeline.source, tables=present)
             transaction.book(self.pipeline.name, book)
         self._epoch, self._position = book.epoch, book.position
         return Checkpoint(book.position, book.epoch, dict(book.tables))
@@ -162,6 +164,7 @@ class MemorySink:
             return {
                 "position": book.position,
                 "epoch": book.epoch,
+                "owner": book.owner,
                 "source": book.source,
                 "commit_time": book.commit_time,
                 "transactions": book.transactions,

@@ -39,6 +39,7 @@ class Book:
 
     position: Position | None = None
     epoch: int = 0
+    owner: str = ""
     source: str = ""
     tables: dict[TableId, Copied] = field(default_factory=dict)
     commit_time: float | None = None

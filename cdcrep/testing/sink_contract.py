@@ -117,6 +117,42 @@ class SinkContract:
         assert again.open().epoch > before
         again.close()
 
+    def test_a_process_that_was_replaced_cannot_open_again(self, target: Target, sink: Sink) -> None:
+        sink.close()
+        epoch = sink.open("first").epoch
+        sink.close()
+        successor = target.sink(pipeline())
+        successor.open("second", epoch)
+
+        with pytest.raises(DivergedError):
+            sink.open("first", epoch)
+
+        assert (sink.status()["epoch"], sink.status()["owner"]) == (epoch + 1, "second")
+        successor.apply(batch(1, inserted(ITEMS, "4", "four", None)))
+        successor.close()
+
+    def test_a_process_that_did_not_hear_of_its_opening_opens_again(self, target: Target, sink: Sink) -> None:
+        sink.close()
+        epoch = sink.open("first").epoch
+        sink.close()
+
+        again = target.sink(pipeline())
+
+        assert again.open("first", epoch - 1).epoch == epoch + 1
+        again.apply(batch(1, inserted(ITEMS, "4", "four", None)))
+        again.close()
+
+    def test_a_process_whose_pipeline_was_forgotten_does_not_begin_anew(self, sink: Sink) -> None:
+        sink.close()
+        epoch = sink.open("first").epoch
+        sink.close()
+        sink.forget()
+
+        with pytest.raises(DivergedError):
+            sink.open("first", epoch)
+
+        assert sink.status() == {}
+
     def test_pieces_are_invisible_until_the_position_comes(self, target: Target, sink: Sink) -> None:
         sink.apply(batch(1, inserted(ITEMS, "4", "four", None), ends=False))
         sink.apply(batch(1, updated(ITEMS, ("4", "four", None), ("4", "vier", None)), ends=False))

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from cdcrep.errors import DivergedError
 from cdcrep_connectors.postgres.lsn import parse_lsn
-from tests.crash.children import newest, running
+from tests.crash.children import STUBBORN, newest, running
 from tests.crash.pipeline import Pipeline
+from tests.integration.postgres_target import make_sink
 from tests.servers.database import Database, RunningServer
+from tests.servers.fault_proxy import FaultProxy
 from tests.servers.fix_postgres import DEFAULT_MAJOR, StartServer
 from tests.servers.waiting import DEADLINE_SECONDS, wait_until
 
@@ -113,3 +116,44 @@ def test_a_process_that_was_stopped_for_long_finds_itself_fenced(
     assert code == DivergedError.exit_code
     assert "fenced" in first.logged
     assert replicated(target_database) == [1, 2, 3, 4, 5, 6, 7]
+
+
+def epoch(target: Database) -> int:
+    return int(target.execute("SELECT epoch FROM cdcrep.checkpoints")[0][0])
+
+
+@pytest.mark.crash
+@pytest.mark.parametrize("replaced", [False, True], ids=["alone", "replaced meanwhile"])
+def test_a_process_that_did_not_hear_of_its_reopening_goes_on_unless_it_was_replaced(
+    source_database: Database,
+    target_database: Database,
+    fault_proxy: Callable[[str], FaultProxy],
+    tmp_path: Path,
+    replaced: bool,
+) -> None:
+    source_database.execute("CREATE TABLE ledger (seq bigint); ALTER TABLE ledger REPLICA IDENTITY FULL")
+    pipeline = Pipeline.create(tmp_path, source_database, target_database.url, ("ledger",))
+    proxy = fault_proxy(target_database.url)
+
+    with running(pipeline, *STUBBORN, "--set", f"target.url={proxy.url(target_database.url)}") as first:
+        first.wait_for("streaming")
+        before = epoch(target_database)
+        proxy.drop_reply_to(b"INSERT INTO cdcrep.checkpoints")
+        proxy.cut()
+        write(source_database, 1)
+        wait_until(lambda: epoch(target_database) > before, what="an opening whose answer is lost")
+        if not replaced:
+            first.until(lambda: replicated(target_database) == [1], "the first goes on")
+            first.run_on(0)
+            return
+        proxy.refuse()
+        successor = make_sink(target_database.url, source_database.name)
+        successor.open("successor")
+        proxy.refuse(False)
+        write(source_database, 2)
+        code = first.process.wait(timeout=DEADLINE_SECONDS)
+
+    assert code == DivergedError.exit_code
+    assert "fenced" in first.logged
+    assert successor.status()["owner"] == "successor"
+    successor.close()

@@ -32,11 +32,11 @@ class TroubledSink(MemorySink):
 
     failures_left = int(os.environ.get("CDCREP_TEST_FAILURES", "0"))
 
-    def open(self) -> Checkpoint:
+    def open(self, owner: str = "", replacing: int | None = None) -> Checkpoint:
         if TroubledSink.failures_left > 0:
             TroubledSink.failures_left -= 1
             raise TransientError("the target at memory://cdc:canary-in-url@host/x is away", hint="wait")
-        return super().open()
+        return super().open(owner, replacing)
 
     def apply(self, batch: Batch) -> None:
         if os.environ.get("CDCREP_TEST_HANG"):

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from cdcrep.connector import Copied, OnExisting, Pipeline, Sink, Source
+from cdcrep.connector import Checkpoint, Copied, OnExisting, Pipeline, Sink, Source
 from cdcrep.errors import CdcrepError, DivergedError, SetupError, TransientError
 from cdcrep.position import Position
 from cdcrep.selection import Selection
@@ -274,6 +274,53 @@ def test_a_process_that_was_replaced_while_it_was_away_does_not_come_back(shop: 
 
     assert [type(failure) for failure in failures] == [DivergedError]
     assert shop.open_sink().status()["epoch"] == successor.epoch
+
+
+class DeafSink(MemorySink):
+    """A sink that takes the row and does not hear that it did, `openings` times."""
+
+    openings = 0
+
+    def open(self, owner: str = "", replacing: int | None = None) -> Checkpoint:
+        checkpoint = super().open(owner, replacing)
+        if DeafSink.openings:
+            DeafSink.openings -= 1
+            self.heard_nothing()
+            raise TransientError("the target was lost")
+        return checkpoint
+
+    def heard_nothing(self) -> None:
+        """Do nothing more."""
+
+
+@pytest.mark.parametrize("openings", [1, 3])
+def test_an_opening_that_failed_after_it_took_the_row_is_recognised(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, openings: int
+) -> None:
+    shop.run()
+    monkeypatch.setattr(f"{__name__}.MemorySink", DeafSink)
+    monkeypatch.setattr(DeafSink, "openings", openings)
+    shop.source.commit(Insert("public.events", {"what": "later"}))
+
+    recorded = shop.run()
+
+    shop.assert_equal()
+    assert recorded.retries == list(range(1, openings + 1))
+
+
+def test_a_process_that_was_replaced_after_half_an_opening_does_not_come_back(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.run()
+    successor = MemorySink(shop.pipeline, MemorySink.Options(url=f"memory:target-{shop.name}"))
+    monkeypatch.setattr(f"{__name__}.MemorySink", DeafSink)
+    monkeypatch.setattr(DeafSink, "openings", 1)
+    monkeypatch.setattr(DeafSink, "heard_nothing", lambda _: successor.open("successor"))
+
+    with pytest.raises(DivergedError):
+        shop.run()
+
+    assert successor.status()["owner"] == "successor"
 
 
 def test_stop_ends_a_stream_that_waits(shop: Shop) -> None:

@@ -23,7 +23,7 @@ CREATE TABLE IF NOT EXISTS {schema}.schema_version (version INTEGER);
 INSERT INTO {schema}.schema_version SELECT {version} WHERE NOT EXISTS (FROM {schema}.schema_version);
 CREATE TABLE IF NOT EXISTS {schema}.pipeline_state (
     pipeline VARCHAR, position VARCHAR, epoch BIGINT, commit_time DOUBLE, transactions BIGINT, "rows" BIGINT,
-    updated_at TIMESTAMP WITH TIME ZONE, applied VARCHAR, source VARCHAR);
+    updated_at TIMESTAMP WITH TIME ZONE, applied VARCHAR, source VARCHAR, owner VARCHAR);
 CREATE TABLE IF NOT EXISTS {schema}.table_state (
     pipeline VARCHAR, "schema" VARCHAR, name VARCHAR, position VARCHAR, done BOOLEAN, snapshot VARCHAR);
 CREATE TABLE IF NOT EXISTS {schema}.chunk_state (
@@ -32,7 +32,8 @@ CREATE TABLE IF NOT EXISTS {schema}.shape_state (
     pipeline VARCHAR, "schema" VARCHAR, name VARCHAR, columns VARCHAR[], types VARCHAR[],
     key VARCHAR[]);
 CREATE OR REPLACE VIEW {schema}.checkpoint AS
-    SELECT pipeline, source, position, epoch, to_timestamp(commit_time) AS commit_time, transactions, "rows", updated_at
+    SELECT pipeline, source, position, epoch, owner, to_timestamp(commit_time) AS commit_time, transactions, "rows",
+        updated_at
     FROM {schema}.pipeline_state;
 CREATE OR REPLACE VIEW {schema}.backfill AS
     SELECT pipeline, t."schema" || '.' || t.name AS "table", count(chunk) AS chunks,
@@ -72,19 +73,30 @@ class Bookkeeping:
             )
         return True
 
-    def take(self, connection: DuckDBPyConnection, source: str) -> Checkpoint:
-        """Create what is missing, raise the pipeline's epoch, name its source and return its checkpoint."""
+    def take(self, connection: DuckDBPyConnection, source: str, owner: str, replacing: int | None) -> Checkpoint:
+        """Create what is missing, raise the pipeline's epoch, name source and owner and return the checkpoint.
+
+        Raises:
+            DivergedError: the row has another epoch than `replacing` and another owner.
+        """
         self.exists(connection)
         connection.execute(TABLES.format(schema=self.schema, version=VERSION))
-        taken = first_row(
-            connection,
-            f"UPDATE {self.schema}.pipeline_state SET epoch = epoch + 1, source = $2 WHERE pipeline = $1",
-            [self.pipeline, source],
+        found = first_row(
+            connection, f"SELECT epoch, owner FROM {self.schema}.pipeline_state WHERE pipeline = $1", [self.pipeline]
         )
-        if not taken or taken[0] == 0:
+        epoch, earlier = found or (0, None)
+        if replacing not in (None, epoch) and owner != earlier:
+            raise self.overtaken()
+        if found is None:
             connection.execute(
-                f"INSERT INTO {self.schema}.pipeline_state VALUES ($1, NULL, 1, NULL, 0, 0, now(), $2, $3)",
-                [self.pipeline, "{}", source],
+                f"INSERT INTO {self.schema}.pipeline_state VALUES ($1, NULL, 1, NULL, 0, 0, now(), $2, $3, $4)",
+                [self.pipeline, "{}", source, owner],
+            )
+        else:
+            connection.execute(
+                f"UPDATE {self.schema}.pipeline_state SET epoch = epoch + 1, source = $2, owner = $3 "
+                "WHERE pipeline = $1",
+                [self.pipeline, source, owner],
             )
         return self.read(connection)
 
@@ -223,7 +235,7 @@ class Bookkeeping:
         """Return what `Sink.status` returns; empty where the pipeline is unknown."""
         row = first_row(
             connection,
-            'SELECT position, epoch, source, commit_time, transactions, "rows", epoch_us(updated_at) / 1e6 '
+            'SELECT position, epoch, owner, source, commit_time, transactions, "rows", epoch_us(updated_at) / 1e6 '
             f"FROM {self.schema}.pipeline_state WHERE pipeline = $1",
             [self.pipeline],
         )
@@ -236,7 +248,7 @@ class Bookkeeping:
             [self.pipeline],
         ).fetchall()
         applied = self.applied(connection)
-        keys = ("position", "epoch", "source", "commit_time", "transactions", "rows", "updated_at")
+        keys = ("position", "epoch", "owner", "source", "commit_time", "transactions", "rows", "updated_at")
         return {
             **dict(zip(keys, row, strict=True)),
             "tables": {

@@ -65,7 +65,7 @@ class DuckDBSink:
             found.append(Obstacle(error.message, error.hint or ""))
         return found
 
-    def open(self) -> Checkpoint:
+    def open(self, owner: str = "", replacing: int | None = None) -> Checkpoint:
         """Take the pipeline's checkpoint row by raising its epoch."""
         for obstacle in obstacles.of_path(self._options):
             if obstacle.fatal:
@@ -74,7 +74,7 @@ class DuckDBSink:
         with translated(f"opening {self._options.path}"), self._database.use() as connection:
             connection.begin()
             book = self._book_of(connection)
-            seen = book.take(connection, self._pipeline.source)
+            seen = book.take(connection, self._pipeline.source, owner, replacing)
             lost = [table for table in seen.tables if not shape.existing_columns(connection, table)]
             book.release(connection, lost)
             self._seen = replace(seen, tables={id_: copied for id_, copied in seen.tables.items() if id_ not in lost})

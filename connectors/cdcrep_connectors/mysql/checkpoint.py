@@ -25,6 +25,7 @@ DEFINITIONS: Final = (
     "CREATE DATABASE IF NOT EXISTS cdcrep",
     "CREATE TABLE IF NOT EXISTS cdcrep.checkpoints ("
     "pipeline VARCHAR(190) PRIMARY KEY, source LONGTEXT NOT NULL, position LONGTEXT, epoch BIGINT NOT NULL, "
+    "owner VARCHAR(255) NOT NULL, "
     "commit_time DOUBLE, transactions BIGINT NOT NULL DEFAULT 0, `rows` BIGINT NOT NULL DEFAULT 0, "
     # Makes every move a change: the server does not count rows that stay as they are.
     "moves BIGINT NOT NULL DEFAULT 0, updated_at DATETIME(6) NOT NULL)",
@@ -36,7 +37,7 @@ DEFINITIONS: Final = (
     "pipeline VARCHAR(190), table_schema VARCHAR(64), table_name VARCHAR(64), chunk_hash BINARY(32), "
     "chunk LONGTEXT NOT NULL, `rows` BIGINT NOT NULL, bytes BIGINT NOT NULL, loaded_at DATETIME(6) NOT NULL, "
     "PRIMARY KEY (pipeline, table_schema, table_name, chunk_hash))",
-    "CREATE OR REPLACE SQL SECURITY INVOKER VIEW cdcrep.checkpoint AS SELECT pipeline, source, position, epoch, "
+    "CREATE OR REPLACE SQL SECURITY INVOKER VIEW cdcrep.checkpoint AS SELECT pipeline, source, position, epoch, owner, "
     "FROM_UNIXTIME(commit_time) AS commit_time, transactions, `rows`, updated_at FROM cdcrep.checkpoints",
     "CREATE OR REPLACE SQL SECURITY INVOKER VIEW cdcrep.backfill AS "
     "SELECT t.pipeline, t.table_schema, t.table_name, COUNT(c.chunk) AS chunks, COALESCE(SUM(c.`rows`), 0) AS `rows`, "
@@ -110,20 +111,33 @@ def installed(session: Session) -> bool:
     return found is not None
 
 
-def take(session: Session, pipeline: str, source: str) -> Fence:
-    """Take the pipeline's row by raising its epoch, and end the sessions of the process that had it before."""
-    before = session.fetch("SELECT epoch FROM cdcrep.checkpoints WHERE pipeline = %s", pipeline)
+def take(session: Session, pipeline: str, source: str, owner: str, replacing: int | None) -> Fence:
+    """Take the pipeline's row by raising its epoch, and end the sessions of the process that had it before.
+
+    Raises:
+        DivergedError: the row has another epoch than `replacing` and another owner.
+    """
+    before = session.fetch("SELECT epoch, owner FROM cdcrep.checkpoints WHERE pipeline = %s", pipeline)
+    epoch, earlier = before[0] if before else (0, None)
+    if replacing not in (None, epoch) and owner != earlier:
+        raise Fence(pipeline, epoch, None).lost()
     if before:
-        _end_sessions(session, pipeline, before[0][0])
-    session.execute(
-        "INSERT IGNORE INTO cdcrep.checkpoints (pipeline, source, epoch, updated_at) VALUES (%s, %s, 0, NOW(6))",
-        pipeline,
-        source,
-    )
-    with session.transaction():
+        _end_sessions(session, pipeline, epoch)
+    else:
         session.execute(
-            "UPDATE cdcrep.checkpoints SET source = %s, epoch = epoch + 1 WHERE pipeline = %s", source, pipeline
+            "INSERT IGNORE INTO cdcrep.checkpoints (pipeline, source, epoch, owner, updated_at) "
+            "VALUES (%s, %s, 0, '', NOW(6))",
+            pipeline,
+            source,
         )
+    with session.transaction():
+        taken = session.execute(
+            "UPDATE cdcrep.checkpoints SET source = %s, epoch = epoch + 1, owner = %s "
+            "WHERE pipeline = %s AND (%s IS NULL OR epoch = %s OR owner = %s)",
+            *(source, owner, pipeline, replacing, replacing, owner),
+        )
+        if not taken:
+            raise Fence(pipeline, epoch, None).lost()
         ((epoch, position),) = session.fetch(
             "SELECT epoch, position FROM cdcrep.checkpoints WHERE pipeline = %s", pipeline
         )

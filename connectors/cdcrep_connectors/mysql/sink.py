@@ -44,14 +44,14 @@ class MySQLSink:
         with self._own_session("checking the target") as session:
             return find_obstacles(session, self._pipeline, tables)
 
-    def open(self) -> Checkpoint:
+    def open(self, owner: str = "", replacing: int | None = None) -> Checkpoint:
         """Connect, create the bookkeeping, take the checkpoint row by raising its epoch, and return it."""
         self.close()
         try:
             with translated("opening the target"):
                 session = self._session = self._connect()
                 checkpoint.install(session)
-                self._fence = checkpoint.take(session, self._pipeline.name, self._pipeline.source)
+                self._fence = checkpoint.take(session, self._pipeline.name, self._pipeline.source, owner, replacing)
                 self._guard = guard_for(self._options, self._pipeline, self._fence)
                 self._applier = Applier(session, self._fence)
                 checkpoint.forget_lost(session, self._fence)

@@ -16,7 +16,7 @@ from cdcrep_connectors.mysql import checkpoint
 from cdcrep_connectors.mysql.session import Session
 
 STATUS: Final = """
-    SELECT position, epoch, source, commit_time, transactions, `rows`, UNIX_TIMESTAMP(updated_at)
+    SELECT position, epoch, owner, source, commit_time, transactions, `rows`, UNIX_TIMESTAMP(updated_at)
     FROM cdcrep.checkpoints WHERE pipeline = %s"""
 
 COPIES: Final = """
@@ -32,10 +32,11 @@ def read_status(session: Session, pipeline: str) -> dict[str, Any]:
     found = session.fetch(STATUS, pipeline)
     if not found:
         return {}
-    position, epoch, source, commit_time, transactions, rows, updated_at = found[0]
+    position, epoch, owner, source, commit_time, transactions, rows, updated_at = found[0]
     return {
         "position": position,
         "epoch": epoch,
+        "owner": owner,
         "source": source,
         "commit_time": commit_time,
         "transactions": transactions,

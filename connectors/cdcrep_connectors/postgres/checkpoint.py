@@ -29,6 +29,7 @@ DEFINITIONS: Final = (
         source text NOT NULL,
         position text,
         epoch bigint NOT NULL,
+        owner text NOT NULL,
         commit_time timestamptz,
         transactions bigint NOT NULL DEFAULT 0,
         rows bigint NOT NULL DEFAULT 0,
@@ -58,7 +59,7 @@ DEFINITIONS: Final = (
         PRIMARY KEY (pipeline, table_schema, table_name, chunk)
     )""",
     """CREATE VIEW cdcrep.checkpoint AS
-        SELECT pipeline, source, position, epoch, commit_time, transactions, rows, updated_at
+        SELECT pipeline, source, position, epoch, owner, commit_time, transactions, rows, updated_at
         FROM cdcrep.checkpoints""",
     """CREATE VIEW cdcrep.backfill AS
         SELECT t.pipeline, t.table_schema, t.table_name, count(c.chunk) AS chunks,
@@ -85,6 +86,14 @@ COUNT: Final = """
     ON CONFLICT (pipeline, table_schema, table_name)
     DO UPDATE SET changes = t.changes + excluded.changes, missing = t.missing + excluded.missing"""
 
+TAKE: Final = """
+    INSERT INTO cdcrep.checkpoints AS c (pipeline, source, epoch, owner)
+    SELECT $1, $2, 1, $3
+    WHERE coalesce($4::bigint, 0) = 0 OR EXISTS (SELECT FROM cdcrep.checkpoints WHERE pipeline = $1)
+    ON CONFLICT (pipeline) DO UPDATE SET source = excluded.source, epoch = c.epoch + 1, owner = excluded.owner
+    WHERE $4::bigint IS NULL OR c.epoch = $4 OR c.owner = excluded.owner
+    RETURNING epoch, position"""
+
 LOCK: Final = "SELECT 1 FROM cdcrep.checkpoints WHERE pipeline = $1 AND epoch = $2 FOR SHARE"
 
 LOST: Final = """
@@ -105,6 +114,16 @@ RESTARTED: Final = """
 an index beside that of the key."""
 
 PLACE: Final = "pipeline = $1 AND table_schema = $2 AND table_name = $3"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Who wants to take a pipeline's checkpoint row, and from whom; see `cdcrep.connector.Sink.open`."""
+
+    pipeline: str
+    source: str
+    owner: str
+    replacing: int | None
 
 
 @dataclass
@@ -169,15 +188,17 @@ def installed(session: Session) -> bool:
     return True
 
 
-def take(session: Session, pipeline: str, source: str) -> Fence:
-    """Take the pipeline's row by raising its epoch; waits for a session that holds it."""
-    epoch, position = session.fetch(
-        "INSERT INTO cdcrep.checkpoints AS c (pipeline, source, epoch) VALUES ($1, $2, 1) "
-        "ON CONFLICT (pipeline) DO UPDATE SET source = $2, epoch = c.epoch + 1 RETURNING epoch, position",
-        pipeline,
-        source,
-    )[0]
-    return Fence(pipeline, epoch, position)
+def take(session: Session, claim: Claim) -> Fence:
+    """Take the pipeline's row by raising its epoch; waits for a session that holds it.
+
+    Raises:
+        DivergedError: another process has taken it.
+    """
+    replacing = None if claim.replacing is None else Int8(claim.replacing)
+    taken = session.fetch(TAKE, claim.pipeline, claim.source, claim.owner, replacing)
+    if not taken:
+        raise Fence(claim.pipeline, 0, None).lost()
+    return Fence(claim.pipeline, *taken[0])
 
 
 def read(session: Session, fence: Fence, *, restart: bool) -> Checkpoint:

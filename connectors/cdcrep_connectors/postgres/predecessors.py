@@ -15,7 +15,7 @@ from psycopg.types.numeric import Int8
 
 from cdcrep.errors import TransientError
 from cdcrep_connectors.postgres import checkpoint
-from cdcrep_connectors.postgres.checkpoint import Fence
+from cdcrep_connectors.postgres.checkpoint import Claim, Fence
 from cdcrep_connectors.postgres.failures import translate
 from cdcrep_connectors.postgres.session import Session
 
@@ -49,26 +49,27 @@ HOLDERS: Final = """
 WAITED_IN_VAIN: Final = (psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled)
 
 
-def take_over(session: Session, pipeline: str, source: str) -> Fence:
+def take_over(session: Session, claim: Claim) -> Fence:
     """Take the pipeline's row by raising its epoch, and end the transactions that predecessors have left open.
 
     A predecessor that is just committing may finish. One that does not go on is ended before: if its transaction
     held the row it is rolled back, and the position that we then read is the one before it.
 
     Raises:
+        DivergedError: another process has taken it.
         TransientError: other sessions keep the row locked; names them.
     """
     # Not SET LOCAL in a transaction: who is stopped between its statements would hold the row, not yet marked.
     session.execute(f"SET lock_timeout = '{PATIENCE_SECONDS}s'")
     try:
-        fence = checkpoint.take(session, pipeline, source)
+        fence = checkpoint.take(session, claim)
         session.execute("RESET lock_timeout")
     except WAITED_IN_VAIN:
         session.execute("RESET lock_timeout")
-        _end(session, END + WAITING_FOR_CLIENT, pipeline, 2**31)
-        fence = _insist(session, pipeline, source)
+        _end(session, END + WAITING_FOR_CLIENT, claim.pipeline, 2**31)
+        fence = _insist(session, claim)
     mark(session, fence)
-    _end(session, END, pipeline, fence.epoch)
+    _end(session, END, claim.pipeline, fence.epoch)
     return fence
 
 
@@ -77,14 +78,14 @@ def mark(session: Session, fence: Fence) -> None:
     session.execute(MARK, fence.pipeline, Int8(fence.epoch))
 
 
-def _insist(session: Session, pipeline: str, source: str) -> Fence:
+def _insist(session: Session, claim: Claim) -> Fence:
     try:
-        return checkpoint.take(session, pipeline, source)
+        return checkpoint.take(session, claim)
     except WAITED_IN_VAIN as error:
         pids = [pid for (pid,) in session.fetch(HOLDERS) if pid is not None]
         ending = ", ".join(f"pg_terminate_backend({pid})" for pid in pids)
         raise TransientError(
-            f"the checkpoint row of pipeline {pipeline!r} is locked in the target, by processes of the server: "
+            f"the checkpoint row of pipeline {claim.pipeline!r} is locked in the target, by processes of the server: "
             f"{', '.join(map(str, pids)) or 'unknown'}",
             hint=f"stop the cdcrep that they belong to, or end its sessions: SELECT {ending};" if pids else None,
         ) from translate(error, "opening the target")

@@ -15,7 +15,7 @@ from cdcrep.position import Position
 from cdcrep.table import Table, TableId
 from cdcrep_connectors.postgres import checkpoint, predecessors, user_types
 from cdcrep_connectors.postgres.apply import Applier
-from cdcrep_connectors.postgres.checkpoint import Fence
+from cdcrep_connectors.postgres.checkpoint import Claim, Fence
 from cdcrep_connectors.postgres.collisions import explain
 from cdcrep_connectors.postgres.failures import translate
 from cdcrep_connectors.postgres.load import PostgresLoader
@@ -44,14 +44,16 @@ class PostgresSink:
         with self._own_session("checking the target") as session:
             return find_obstacles(session, self._pipeline, tables)
 
-    def open(self) -> Checkpoint:
+    def open(self, owner: str = "", replacing: int | None = None) -> Checkpoint:
         """Connect, create the bookkeeping, take the checkpoint row by raising its epoch, and return it."""
         self.close()
         try:
             with _translated("opening the target"):
                 self._session = self._connect()
                 checkpoint.install(self._session)
-                self._fence = predecessors.take_over(self._session, self._pipeline.name, self._pipeline.source)
+                self._fence = predecessors.take_over(
+                    self._session, Claim(self._pipeline.name, self._pipeline.source, owner, replacing)
+                )
                 self._applier = Applier(self._session, self._fence)
                 checkpoint.forget_lost(self._session, self._fence)
                 # Beginning again would empty a table whose other rows are to be kept.

@@ -27,7 +27,7 @@ def read_status(session: Session, pipeline: str) -> Mapping[str, Any]:
     """Return what `Sink.status` promises; empty where the pipeline is unknown."""
     session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
     found = session.fetch(
-        "SELECT position, epoch, source, extract(epoch FROM commit_time)::float8, transactions, rows, "
+        "SELECT position, epoch, owner, source, extract(epoch FROM commit_time)::float8, transactions, rows, "
         "extract(epoch FROM updated_at)::float8 FROM cdcrep.checkpoints WHERE pipeline = $1",
         pipeline,
     )
@@ -40,7 +40,7 @@ def read_status(session: Session, pipeline: str) -> Mapping[str, Any]:
     session.execute("COMMIT")
     if not found:
         return {}
-    names = ("position", "epoch", "source", "commit_time", "transactions", "rows", "updated_at")
+    names = ("position", "epoch", "owner", "source", "commit_time", "transactions", "rows", "updated_at")
     counts = {
         name: {"rows_copied": rows, "changes_applied": changes, "copy_done": done}
         for name, rows, changes, done in tables
