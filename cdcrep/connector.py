@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from pydantic import BaseModel
@@ -415,6 +415,13 @@ def _find(group: str, url: str) -> type[Any]:
             raise  # not a package to install, but a defect of ours
         raise ConfigError(
             f"the {role} for {scheme!r} needs a package that is not installed: {error.name}",
-            hint="install cdcrep with the extra of that database, for example: pip install 'cdcrep[postgres,duckdb]'",
+            hint=f"pip install '{_extra(known[scheme]) or error.name}'",
         ) from error
     return found
+
+
+def _extra(connector: EntryPoint) -> str | None:
+    """Return the extra that brings a connector's packages: of its distribution's, the one named like its folder."""
+    extras = connector.dist.metadata.get_all("Provides-Extra") if connector.dist is not None else None
+    named = [extra for extra in extras or () if extra in connector.module.split(".")]
+    return f"{connector.dist.name}[{named[0]}]" if connector.dist is not None and named else None

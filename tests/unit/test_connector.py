@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import pytest
 
@@ -49,6 +52,27 @@ def test_a_missing_driver_names_the_package(installed: None) -> None:
         find_source("absent://host")
 
     assert "pip install" in str(raised.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("option", "url", "driver", "extra"),
+    [
+        ("--source", "postgresql://db/shop", "psycopg", "postgres"),
+        ("--source", "mysql://db/shop", "pymysql", "mysql"),
+        ("--target", "mariadb://db/shop", "pymysql", "mysql"),
+        ("--target", "duckdb:///shop.duckdb", "duckdb", "duckdb"),
+    ],
+)
+def test_a_connector_without_its_driver_names_the_extra(
+    tmp_path: Path, option: str, url: str, driver: str, extra: str
+) -> None:
+    program = f"import sys; sys.modules[{driver!r}] = None; from cdcrep.cli import main; main(sys.argv[1:])"
+    command = [sys.executable, "-c", program, "init", str(tmp_path / "shop.toml"), option, url]
+
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert f"needs a package that is not installed: {driver}" in done.stderr
+    assert f"pip install 'cdcrep[{extra}]'" in done.stderr
 
 
 def test_the_memory_pair_has_every_method_of_the_contract() -> None:

@@ -24,6 +24,7 @@ class Applier:
     """The one session that applies batches; any exception makes it unusable."""
 
     def __init__(self, session: Session, fence: Fence) -> None:
+        session.use_bookkeeping()
         self._session = session
         self._fence = fence
         self._targets: dict[TableId, TargetTable] = {}

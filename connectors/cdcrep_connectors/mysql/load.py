@@ -29,6 +29,7 @@ class MySQLLoader:
     """One session of the first copy."""
 
     def __init__(self, session: Session, fence: Fence, guard: Guard, *, upsert: bool) -> None:
+        session.use_bookkeeping()
         self._session = session
         self._fence = fence
         self._guard = guard

@@ -104,6 +104,10 @@ class Session:
             self.roll_back()
             raise
 
+    def use_bookkeeping(self) -> None:
+        """Make the bookkeeping's database the session's: without any, the servers refuse `DELETE t FROM … t`."""
+        self.execute("USE cdcrep")
+
     def begin(self) -> None:
         """Begin a transaction."""
         self.execute("START TRANSACTION")
