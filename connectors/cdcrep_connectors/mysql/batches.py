@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final
@@ -17,15 +18,17 @@ from cdcrep.table import Table, TableId
 from cdcrep_connectors.mysql import event_types
 from cdcrep_connectors.mysql.binlog import Decoder
 from cdcrep_connectors.mysql.control_events import read_heartbeat, read_heartbeat_v2, read_rotate, read_xa_prepare
-from cdcrep_connectors.mysql.ddl import truncated_table
+from cdcrep_connectors.mysql.dates import Tally
 from cdcrep_connectors.mysql.event_types import EventType
 from cdcrep_connectors.mysql.expansion import expand
 from cdcrep_connectors.mysql.framing import Events, Framing
+from cdcrep_connectors.mysql.held import Held
+from cdcrep_connectors.mysql.open_transaction import LARGER_BATCHES, OpenTransaction
 from cdcrep_connectors.mysql.packets import Packets
-from cdcrep_connectors.mysql.position import Place, Progress, parse_position
-from cdcrep_connectors.mysql.prepared import PreparedTransactions, ends_prepared
+from cdcrep_connectors.mysql.position import Place, parse_position
+from cdcrep_connectors.mysql.prepared import Prepared, PreparedTransactions, ends_prepared
 from cdcrep_connectors.mysql.progress import advance, is_behind
-from cdcrep_connectors.mysql.statements import find_statements, read_statement
+from cdcrep_connectors.mysql.statements import StatementReader, find_statements, read_statement
 from cdcrep_connectors.mysql.table_map import TableMap
 from cdcrep_connectors.mysql.transactions import (
     Ending,
@@ -34,6 +37,7 @@ from cdcrep_connectors.mysql.transactions import (
     find_endings,
     find_transactions,
 )
+from cdcrep_connectors.mysql.types import ImpossibleDates
 
 _ROWS: Final = np.zeros(256, np.bool_)
 _ROWS[[int(kind) for kind in event_types.ROWS]] = True
@@ -66,23 +70,11 @@ class _Part:
         return int(self.events.end[-1] - self.events.start[0]) if len(self.events) else 0
 
 
-@dataclass
-class _Open:
-    """A transaction of which a part was taken."""
-
-    before: Progress
-    naming: _Part
-    held: list[Batch]
-    skipped: bool
-    prepares: bool
-    """XA: nothing of it may be returned before its COMMIT."""
-    in_pieces: bool = False
-
-
 class BatchAssembler:
     """Takes packets in order and returns the batches that are complete.
 
-    `shape` makes the table of a TABLE_MAP, `present` that of a table as it is now, for TRUNCATE.
+    `shape` makes the table of a TABLE_MAP, `present` that of a table as it is now, for TRUNCATE; `ways` names what else
+    a statement may change the tables through. Dates that become NULL are counted in `tally`.
     """
 
     def __init__(
@@ -93,6 +85,10 @@ class BatchAssembler:
         after: Place,
         copied: Mapping[TableId, Copied],
         bounds: Bounds,
+        *,
+        ways: Callable[[], Collection[TableId]] = tuple,
+        dates: ImpossibleDates = ImpossibleDates.REFUSE,
+        tally: Tally | None = None,
     ) -> None:
         self._place = after
         self._progress = after.begin
@@ -103,11 +99,16 @@ class BatchAssembler:
         self._followed = frozenset(copied)
         self._shapes: dict[TableId, Table] = {}
         self._present = present
-        self._decoder = Decoder(lambda seen: self._shape(shape, seen), mariadb=after.mariadb)
+        self._statements = StatementReader(self._followed, ways)
+        self._decoder = Decoder(lambda seen: self._shape(shape, seen), mariadb=after.mariadb, dates=dates)
+        self._tally = tally or Tally()
+        self._impossible_dates: Counter[tuple[TableId, str]] = Counter()
+        self.consumed = 0
+        """How many of the packets that were last taken need not be kept."""
         copies = {table: parse_position(copy.position).reached for table, copy in copied.items()}
         self._settled = {table: at for table, at in copies.items() if not after.reached.contains(at)}
         self._prepared = PreparedTransactions()
-        self._open: _Open | None = None
+        self._open: OpenTransaction | None = None
         self._row_bytes = float("inf")
         self._skipped = 0
 
@@ -123,32 +124,39 @@ class BatchAssembler:
         """Tell whether the last piece of a transaction is still to come: until then no other batch may follow."""
         return self._open is not None and self._open.in_pieces
 
-    def take(self, packets: Packets) -> tuple[list[Batch], int]:
-        """Return the batches that the packets complete, and how many packets need not be kept.
+    def take(self, packets: Packets) -> Iterator[Batch]:
+        """Yield the batches that the packets complete; `consumed` then tells how many packets need not be kept.
 
         Raises:
             DataError: the events are not what the format says, or a row cannot be carried.
             DivergedError: a followed table was changed in a way that is not carried out.
         """
+        self.consumed = 0
         if not len(packets):
-            return [], 0
+            return
         events = self._framing.verify(packets.buffer, packets.start, packets.end)
         plain, origin = expand(events)
         after = integers(events.buffer, "<u4")[events.start[origin] + 13].astype(np.int64)
         everything = _Part(plain, after)
         turns = np.flatnonzero(np.isin(plain.types, (EventType.ROTATE, EventType.FORMAT_DESCRIPTION))).tolist()
-        batches: list[Batch] = []
         first = 0
         for turn in [*turns, len(plain)]:
-            taken = first + self._take_part(everything.slice(first, turn), batches)
+            taken = first + (yield from self._take_part(everything.slice(first, turn)))
             if taken < turn:
                 if turn < len(plain):
                     raise DataError("a file of the source's binary log ends in the middle of a transaction")
-                return batches, int(origin[taken])
+                self.consumed = int(origin[taken])
+                return
             if turn < len(plain):
                 self._turn(plain, turn)
             first = turn + 1
-        return batches, len(packets)
+        self.consumed = len(packets)
+
+    def close(self) -> None:
+        """Let go of what is held."""
+        if self._open is not None:
+            self._open.held.close()
+        self._prepared.close()
 
     def _turn(self, events: Events, index: int) -> None:
         """Go on in another file."""
@@ -159,22 +167,22 @@ class BatchAssembler:
             rotate = read_rotate(events.content(index), 0)
             self._progress = replace(self._progress, file=rotate.file, offset=rotate.position)
 
-    def _take_part(self, part: _Part, batches: list[Batch]) -> int:
+    def _take_part(self, part: _Part) -> Generator[Batch, None, int]:
         """Take events of one file; return how many need not be kept."""
         at = 0
         if self._open is not None:
             ends = np.flatnonzero(find_endings(part.events))
             at = int(ends[0]) + 1 if len(ends) else len(part.events)
-            batches += self._go_on(self._open, part.slice(0, at), finished=len(ends) > 0)
+            yield from self._go_on(self._open, part.slice(0, at), finished=len(ends) > 0)
             if self._open is not None:
                 return at
         waiting = part.slice(at, len(part.events))
         found = find_transactions(waiting.events, mariadb=self._place.mariadb)
-        batches += self._finished(waiting, found)
+        yield from self._finished(waiting, found)
         rest = waiting.slice(found.rest, len(waiting.events))
         if rest.size >= self._bounds.held:
             self._open = self._begin(rest)
-            batches += self._go_on(self._open, rest, finished=False)
+            yield from self._go_on(self._open, rest, finished=False)
             return len(part.events)
         if not len(rest.events):
             self._note_heartbeat(waiting.events, int(found.last[-1]) + 1 if len(found) else 0)
@@ -216,7 +224,8 @@ class BatchAssembler:
     def _together(self, part: _Part, found: Transactions, at: int, until: int) -> Iterator[Batch]:
         """Return one batch of several transactions; none where they changed nothing of ours."""
         some = part.slice(int(found.first[at]), int(found.last[until - 1]) + 1)
-        batch = self._decode(some)
+        batch = self._decode(some, frozenset(), self._impossible_dates)
+        self._count()
         self._progress = advance(self._progress, some.events, found.first[at:until] - found.first[at], some.after[-1])
         if batch.changes:
             time = float(commit_times(part.events, found)[until - 1])
@@ -228,84 +237,119 @@ class BatchAssembler:
         self._open = self._begin(some)
         yield from self._go_on(self._open, some, finished=True, ending=Ending(int(found.endings[at])))
 
-    def _begin(self, part: _Part) -> _Open:
+    def _begin(self, part: _Part) -> OpenTransaction:
         """Note a transaction whose first event is the part's first."""
-        naming = part.slice(0, 1)
-        skipped = self._replaying and is_behind(self._after, self._progress, naming.events)
+        naming = part.slice(0, 1).events
+        skipped = self._replaying and is_behind(self._after, self._progress, naming)
         queries = np.flatnonzero(part.events.types[:3] == EventType.QUERY).tolist()
         prepares = any(read_statement(part.events, i)[1][:8].upper() == "XA START" for i in queries)
         prepares |= bool((part.events.types == EventType.XA_PREPARE).any())
-        return _Open(self._progress, naming, [], skipped, prepares)
+        held = self._prepared.hold() if prepares else Held()
+        return OpenTransaction(self._progress, naming, held, skipped, prepares)
 
-    def _go_on(self, open_: _Open, part: _Part, *, finished: bool, ending: Ending | None = None) -> Iterator[Batch]:
+    def _go_on(
+        self, open_: OpenTransaction, part: _Part, *, finished: bool, ending: Ending | None = None
+    ) -> Iterator[Batch]:
         """Take a part of one transaction, in pieces where it is large."""
         if finished and ending is None:
             ending = Ending(int(find_endings(part.events)[-1]))
         for some in self._split(part):
-            for batch in self._contents(open_, some, ending):
-                if open_.skipped and not open_.prepares:
-                    continue
-                held = open_.held
-                rows = batch.rows + sum(each.rows for each in held)
-                size = batch.size + sum(each.size for each in held)
-                full = rows > self._bounds.rows or size > self._bounds.size
-                if held and full and not open_.prepares:
-                    piece = merge(held)
-                    open_.held = []
-                    if piece.changes:
-                        open_.in_pieces = True
-                        yield piece
-                open_.held.append(batch)
+            contents = self._contents(open_, some, ending)
+            if open_.prepares:
+                for batch in contents:
+                    open_.held.append(batch)
+            else:
+                yield from self._pieces(open_, contents)
         if finished:
             assert ending is not None
             yield from self._end(open_, part, ending)
 
-    def _contents(self, open_: _Open, part: _Part, ending: Ending | None) -> Iterator[Batch]:
+    def _pieces(self, open_: OpenTransaction, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """Hold what a transaction did, and return it in pieces where it is large."""
+        for batch in batches:
+            rows, size = open_.held.rows + batch.rows, open_.held.size + batch.size
+            if len(open_.held) and (rows > self._bounds.rows or size > self._bounds.size):
+                piece = merge(list(open_.held.drain()))
+                open_.take_pieces()
+                if piece.changes:
+                    yield piece
+            open_.held.append(batch)
+
+    def _contents(self, open_: OpenTransaction, part: _Part, ending: Ending | None) -> Iterator[Batch]:
         """Return what a part of a transaction did, in order."""
         settled = self._settled_tables(open_)
+        taken = not open_.skipped or open_.prepares
         first = 0
         for index in find_statements(part.events).tolist():
             query, text = read_statement(part.events, index)
             if ends_prepared(text):
-                yield from (_without(batch, settled) for batch in self._prepared.finish(text))
+                yield from self._finish_prepared(open_, text, settled)
                 continue
-            if text[:3].upper() == "XA " or open_.skipped:
+            if text[:3].upper() == "XA " or not taken:
                 continue
-            if text[:11].upper() == "ROLLBACK TO" and ending is not Ending.ROLLBACK:
-                raise DataError("the source rolled a part of a transaction back that is in its log")
-            table = truncated_table(text, query.schema, self._followed - settled)
+            yield self._decode(
+                part.slice(first, index), frozenset() if open_.prepares else settled, open_.impossible_dates
+            )
+            first = index + 1
+            if open_.is_savepoint(text, rolled_back=ending is Ending.ROLLBACK):
+                continue
+            table = self._statements.truncated_table(query, text, settled)
             if table is not None:
-                yield self._decode(part.slice(first, index), settled)
                 yield Batch(None, (Changes.truncate(self._truncated_shape(table)),))
-                first = index + 1
-        if not open_.skipped or open_.prepares:
-            yield self._decode(part.slice(first, len(part.events)), frozenset() if open_.prepares else settled)
+        if taken:
+            yield self._decode(
+                part.slice(first, len(part.events)), frozenset() if open_.prepares else settled, open_.impossible_dates
+            )
 
-    def _end(self, open_: _Open, part: _Part, ending: Ending) -> Iterator[Batch]:
+    def _finish_prepared(self, open_: OpenTransaction, statement: str, settled: frozenset[TableId]) -> Iterator[Batch]:
+        """Return what a prepared transaction did that is committed now; nothing of one that is rolled back."""
+        prepared = self._prepared.finish(statement)
+        if prepared is None or open_.skipped:
+            return
+        open_.impossible_dates.update(prepared.impossible_dates)
+        yield from (_without(batch, settled) for batch in prepared.held.drain())
+
+    def _end(self, open_: OpenTransaction, part: _Part, ending: Ending) -> Iterator[Batch]:
         """Return the last piece of a transaction, or what it did altogether."""
-        self._open = None
-        self._progress = advance(self._progress, open_.naming.events, np.zeros(1, np.int64), part.after[-1])
-        held = open_.held
         if ending is Ending.ROLLBACK:
             if open_.in_pieces:
-                raise DataError("the source rolled a large transaction back that is in its log")
-            held = []
+                raise DataError("the source rolled a large transaction back that is in its log", hint=LARGER_BATCHES)
+            open_.held.close()
+            open_.impossible_dates.clear()
         elif ending is Ending.PREPARED:
-            prepare = read_xa_prepare(part.events.content(len(part.events) - 1))
-            if not prepare.one_phase:
-                self._prepared.add(prepare.xid, open_.before, tuple(held))
-                held = []
-            else:
-                settled = self._settled_tables(open_)
-                held = [_without(batch, settled) for batch in held]
+            yield from self._end_prepared(open_, part)
+        self._open = None
+        if self._replaying and not open_.skipped:
+            # After a failover the log may have in front what the other server had behind.
+            self._after = advance(self._after, open_.naming, np.zeros(1, np.int64), self._after.offset)
+            self._place = self._place.at(self._after, self._place.begin)
+        self._progress = advance(self._progress, open_.naming, np.zeros(1, np.int64), part.after[-1])
         self._note_arrival()
         if open_.skipped:
             self._skipped += 1
+            open_.held.close()
             return
+        self._impossible_dates.update(open_.impossible_dates)
+        self._count()
         time = float(integers(part.events.buffer, "<u4")[part.events.start[-1]])
+        held = list(open_.held.drain())
         final = replace(merge(held), commit_time=time) if held else Batch(None, commit_time=time)
         if final.changes or open_.in_pieces:
             yield self._positioned(replace(final, transactions=1))
+
+    def _end_prepared(self, open_: OpenTransaction, part: _Part) -> Iterator[Batch]:
+        """Keep a transaction that waits for its XA COMMIT; return most of one that was committed at once."""
+        prepare = read_xa_prepare(part.events.content(len(part.events) - 1))
+        held, open_.held = open_.held, Held()
+        if not prepare.one_phase:
+            # The transaction is behind, but reading begins before it as long as it is open.
+            self._prepared.add(prepare.xid, Prepared(open_.before, held, open_.impossible_dates))
+            open_.impossible_dates = Counter()
+        elif open_.skipped:
+            held.close()
+        else:
+            settled = self._settled_tables(open_)
+            yield from self._pieces(open_, (_without(batch, settled) for batch in held.drain()))
 
     def _note_arrival(self) -> None:
         """Find out what is no longer ahead: the end of a replay, copies that the stream has reached."""
@@ -314,15 +358,25 @@ class BatchAssembler:
         if self._settled:
             self._settled = {table: at for table, at in self._settled.items() if not self._progress.contains(at)}
 
-    def _settled_tables(self, open_: _Open) -> frozenset[TableId]:
-        """Return the tables whose copies show this transaction."""
-        naming = open_.naming.events
-        return frozenset(table for table, at in self._settled.items() if is_behind(at, open_.before, naming))
+    def _count(self) -> None:
+        """Take the dates that became NULL into the position and the tally."""
+        if self._impossible_dates:
+            self._tally.add(self._impossible_dates)
+            self._place = replace(self._place, nulled=self._place.nulled + self._impossible_dates.total())
+            self._impossible_dates = Counter()
 
-    def _decode(self, part: _Part, without: frozenset[TableId] = frozenset()) -> Batch:
+    def _settled_tables(self, open_: OpenTransaction) -> frozenset[TableId]:
+        """Return the tables whose copies show this transaction."""
+        return frozenset(t for t, at in self._settled.items() if is_behind(at, open_.before, open_.naming))
+
+    def _decode(self, part: _Part, without: frozenset[TableId], counts: Counter[tuple[TableId, str]]) -> Batch:
         if not len(part.events):
             return Batch(None)
-        changes = self._decoder.decode(part.events).changes
+        decoded = self._decoder.decode(part.events)
+        changes = decoded.changes
+        for (table, column), count in decoded.impossible_dates.items():
+            if table not in without:
+                counts[table, column] += count
         if count := sum(map(len, changes)):
             rows = _ROWS[part.events.types]
             size = int((part.events.end - part.events.start)[rows].sum())

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from cdcrep.errors import CdcrepError, DataError, SetupError
 from cdcrep.table import Column, Table, TableId
 from cdcrep_connectors.mysql.column_codecs import codec_for
-from cdcrep_connectors.mysql.connection import Connection
+from cdcrep_connectors.mysql.connection import Connection, is_mariadb
 from cdcrep_connectors.mysql.described_tables import native_text
 from cdcrep_connectors.mysql.failures import DRIVER_ERRORS, translate
+from cdcrep_connectors.mysql.indirect import find_ways
 from cdcrep_connectors.mysql.table_map import TableMap, WireColumn
 from cdcrep_connectors.mysql.types import DIALECT, WITH_DATES, ImpossibleDates, column_type
 
@@ -65,6 +66,7 @@ class Catalog:
         self._connection = connection
         self._dates = dates
         self._lock = threading.Lock()
+        self.is_mariadb = is_mariadb(connection)
 
     def relations(self) -> list[Relation]:
         """List everything in user schemas that resembles a table, sorted by name."""
@@ -126,6 +128,10 @@ class Catalog:
         whole = not any(seen.primary_key_prefixes)
         key = sorted(seen.primary_key or ()) if whole else []
         return self._table(id_, columns, tuple(columns[i].name for i in key))
+
+    def ways(self, followed: Collection[TableId]) -> frozenset[TableId]:
+        """Return what statements may change followed tables through without naming them (`indirect`)."""
+        return find_ways(self.fetch, followed)
 
     def fetch(self, statement: str, *values: Any) -> Sequence[tuple[Any, ...]]:
         """Return a query's rows; thread-safe."""

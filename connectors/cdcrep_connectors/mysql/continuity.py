@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from cdcrep.errors import DivergedError, SetupError
@@ -76,32 +76,43 @@ def read_log(connection: Connection) -> ServerLog:
     return ServerLog(place, purged, files)
 
 
-def check_position(after: Place, log: ServerLog) -> None:
+def check_position(after: Place, log: ServerLog) -> Place:
     """Make sure that a server still has everything after a position, and has all that was before it.
 
+    Returns the position as this server's: another server may go on where one left off that failed, if its log has all
+    transactions that the target holds, which only GTIDs can tell.
+
     Raises:
-        DivergedError: it is another server, it lacks commits that the target holds, or has removed log that is needed.
+        DivergedError: it is no such server, it lacks commits that the target holds, or has removed log that is needed.
     """
     now = log.place
-    if after.mariadb != now.mariadb or after.server != now.server:
+    failed_over = after.server != now.server
+    if after.mariadb != now.mariadb or (failed_over and (after.begin.gtids is None or now.reached.gtids is None)):
         what = "server_id" if now.mariadb else "server_uuid"
         raise DivergedError(
             f"the server is another one than the target was filled from: its {what} is {now.server}, the "
-            f"checkpoint's {after.server}",
+            f"checkpoint's {after.server}, and without GTIDs nobody can tell whether it has the same changes",
             hint=f"correct the source's URL; {AGAIN}",
         )
     if (after.begin.gtids is None) != (now.reached.gtids is None) and after.begin.gtids is not None:
         raise DivergedError("the server does not use GTIDs any more, which the position consists of", hint=AGAIN)
     if after.begin.gtids is not None and not now.reached.contains(after.reached):
+        if failed_over:
+            raise DivergedError(
+                f"the server is another one than the target was filled from ({now.server} instead of {after.server}) "
+                "and lacks transactions that the target holds",
+                hint=f"correct the source's URL, or wait until the server has caught up; {AGAIN}",
+            )
         raise DivergedError(
             "the target is ahead of the source: it holds transactions that the server does not have. The source was "
             "restored to an older point, its log was reset, or commits were lost in a failover",
             hint=AGAIN,
         )
-    _check_kept(after, log)
+    _check_kept(after, log, same_files=not failed_over)
+    return replace(after, server=now.server)
 
 
-def _check_kept(after: Place, log: ServerLog) -> None:
+def _check_kept(after: Place, log: ServerLog, *, same_files: bool) -> None:
     begin = after.begin
     if isinstance(begin.gtids, GtidSet) and isinstance(log.purged, GtidSet):
         if missing := log.purged.subtract(begin.gtids):
@@ -113,7 +124,7 @@ def _check_kept(after: Place, log: ServerLog) -> None:
     oldest = Progress(None, *log.files[0]).order()[0] if log.files else 0
     if begin.gtids is None:
         _check_file(begin, log, oldest)
-    elif begin.order()[0] < oldest:
+    elif same_files and begin.order()[0] < oldest:
         raise DivergedError(
             f"the server has removed log that is still needed: {begin.file} is gone",
             hint=f"raise expire_logs_days; {AGAIN}",

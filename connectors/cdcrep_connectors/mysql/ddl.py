@@ -8,22 +8,27 @@ one that changes every followed table whose name stands in it.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from cdcrep.errors import DataError, DivergedError
 from cdcrep.table import TableId
 
-_TOKEN: Final = re.compile(
+_PARTS: Final = (
     r"(?P<space>\s+|\#[^\n]*|--(?=\s|$)[^\n]*|/\*(?!M?!).*?(?:\*/|$)|/\*M?!\d*|\*/)"
     r"|`(?P<quoted>(?:[^`]|``)*)`"
     r"|(?P<string>'(?:[^'\\]|''|\\.)*'|\"(?:[^\"\\]|\"\"|\\.)*\")"
     r"|(?P<word>[\w$]+)"
-    r"|(?P<other>.)",
-    re.DOTALL,
+    r"|(?P<other>.)"
 )
+_TOKEN: Final = re.compile(_PARTS, re.DOTALL)
+_PLAIN_TOKEN: Final = re.compile(_PARTS.replace(r"|\\.", "").replace(r"\\", ""), re.DOTALL)
+"""With NO_BACKSLASH_ESCAPES."""
 
+ROW_FORMAT: Final = "SET GLOBAL binlog_format = ROW, end the sessions that began before, and copy the tables anew"
+
+_ROW_CHANGES: Final = frozenset(["insert", "update", "delete", "replace", "load", "with", "call", "select", "do"])
 _HARMLESS: Final = frozenset(
     [
         "grant",
@@ -137,18 +142,51 @@ class Token:
         return self.text.lower() if self.kind == "word" else ""
 
 
-def truncated_table(statement: str, schema: str, followed: Collection[TableId]) -> TableId | None:
+class Statement:
+    """A statement, cut into words; `backslashes`: they escape, as without NO_BACKSLASH_ESCAPES."""
+
+    def __init__(self, text: str, schema: str, *, backslashes: bool = True) -> None:
+        self.tokens = list(_tokens(text, _TOKEN if backslashes else _PLAIN_TOKEN))
+        self.schema = schema
+        """The session's database."""
+
+    @property
+    def first(self) -> str:
+        """The word that says what it does."""
+        return self.tokens[0].keyword if self.tokens else ""
+
+    @property
+    def changes_rows(self) -> bool:
+        """Tell whether it may change rows of tables that it does not name."""
+        copies = self.first == "create" and any(token.keyword in ("select", "with") for token in self.tokens)
+        return copies or self.first in _ROW_CHANGES or self.tokens[:1] == [Token("(", "other")]
+
+    @property
+    def changes_objects(self) -> bool:
+        """Tell whether it may change which views, triggers and routines there are."""
+        return self.first in ("create", "alter", "drop", "rename")
+
+
+def truncated_table(
+    statement: Statement, followed: Collection[TableId], ways: Callable[[], Collection[TableId]] = tuple
+) -> TableId | None:
     """Return the followed table that a statement empties; None: the statement changes none.
+
+    `ways` are what else a statement may change them through: views, routines, tables with triggers (`indirect`).
 
     Raises:
         DivergedError: it changes a followed table in a way that is not carried out.
         DataError: it is a change of rows logged as text.
     """
-    tokens = list(_tokens(statement))
-    named = _named(tokens, schema, followed)
+    tokens, first = statement.tokens, statement.first
+    named = _named(_target(statement), statement.schema, followed)
+    if not named and followed and statement.changes_rows and (used := _named(tokens, statement.schema, ways())):
+        raise DataError(
+            f"a change that reaches followed tables through {used[0]} was logged as its statement, not as rows",
+            hint=ROW_FORMAT,
+        )
     if not named or not _may_change(tokens):
         return None
-    first = tokens[0].keyword
     table = named[0]
     if first == "truncate" and len(named) == 1:
         return table
@@ -156,11 +194,8 @@ def truncated_table(statement: str, schema: str, followed: Collection[TableId]) 
         return None
     if first == "create" and _creates_only(tokens):
         return None
-    if first in ("insert", "update", "delete", "replace", "load", "with", "call"):
-        raise DataError(
-            f"{table}: a change was logged as its statement, not as rows",
-            hint="SET GLOBAL binlog_format = ROW, end the sessions that began before, and copy the table anew",
-        )
+    if first in _ROW_CHANGES:
+        raise DataError(f"{table}: a change was logged as its statement, not as rows", hint=ROW_FORMAT)
     what = " ".join(token.keyword for token in tokens[:2] if token.keyword).upper()
     raise DivergedError(
         f"{table}: the source ran {what or 'a statement'}, which is not carried out in the target",
@@ -168,8 +203,8 @@ def truncated_table(statement: str, schema: str, followed: Collection[TableId]) 
     )
 
 
-def _tokens(statement: str) -> Iterator[Token]:
-    for match in _TOKEN.finditer(statement):
+def _tokens(statement: str, pattern: re.Pattern[str]) -> Iterator[Token]:
+    for match in pattern.finditer(statement):
         kind = str(match.lastgroup)
         if kind == "quoted":
             yield Token(match["quoted"].replace("``", "`"), kind)
@@ -197,6 +232,23 @@ def _named(tokens: Sequence[Token], schema: str, followed: Collection[TableId]) 
                     found.append(table)
                     break
     return found
+
+
+def _target(statement: Statement) -> Sequence[Token]:
+    """Return the tokens among which a table stands that is changed: all but where INSERT and REPLACE say it."""
+    tokens = statement.tokens
+    if statement.first not in ("insert", "replace"):
+        return tokens
+    begin = 1
+    while begin < len(tokens) and tokens[begin].keyword in (
+        "low_priority",
+        "delayed",
+        "high_priority",
+        "ignore",
+        "into",
+    ):
+        begin += 1
+    return tokens[begin : begin + (3 if tokens[begin + 1 : begin + 2] == [Token(".", "other")] else 1)]
 
 
 def _may_change(tokens: Sequence[Token]) -> bool:

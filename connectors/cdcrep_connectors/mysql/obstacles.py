@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from cdcrep.connector import Obstacle, Pipeline
-from cdcrep.errors import CdcrepError, SetupError
+from cdcrep.errors import SetupError, TransientError
 from cdcrep.table import Table, TableId
 from cdcrep_connectors.mysql.catalog import Catalog, Described
-from cdcrep_connectors.mysql.connection import Connection, is_mariadb
-from cdcrep_connectors.mysql.continuity import NO_LOG, query
+from cdcrep_connectors.mysql.indirect import CASCADES
+from cdcrep_connectors.mysql.settings import (
+    PERSISTENT,
+    ServerSettings,
+    privilege_obstacles,
+    read_settings,
+    settings_obstacles,
+)
 
 TRANSACTIONAL: Final = frozenset({"INNODB"})
 KINDS: Final = frozenset({"BASE TABLE"})
-
-CASCADES: Final = """
-SELECT constraint_schema, table_name, constraint_name, delete_rule, update_rule
-FROM information_schema.referential_constraints
-WHERE delete_rule IN ('CASCADE', 'SET NULL', 'SET DEFAULT') OR update_rule IN ('CASCADE', 'SET NULL', 'SET DEFAULT')
-"""
-
-PERSISTENT: Final = "and in the server's configuration, so that it stays"
 
 
 @dataclass(frozen=True)
@@ -30,12 +28,7 @@ class Survey:
     """What a server says about itself and about the configured tables."""
 
     pipeline: Pipeline
-    mariadb: bool
-    variables: Mapping[str, str]
-    """In upper case."""
-    grants: Sequence[str]
-    filtered: bool
-    """The server leaves databases out of its log."""
+    settings: ServerSettings
     described: Sequence[Described]
     cascades: Sequence[tuple[TableId, str]]
     """Tables whose rows the storage engine changes because of another table's, and the constraints."""
@@ -46,38 +39,36 @@ class Survey:
         return [each.table for each in self.described if each.table is not None and _problem(each) is None]
 
 
-def survey(pipeline: Pipeline, connection: Connection, catalog: Catalog) -> Survey:
+def survey(pipeline: Pipeline, catalog: Catalog, *, mariadb: bool) -> Survey:
     """Ask for everything, changing nothing."""
-    mariadb = is_mariadb(connection)
     found = [relation for relation in catalog.relations() if relation.id in pipeline.tables]
-    names = (
-        "'log_bin', 'binlog_format', 'binlog_row_image', 'binlog_row_metadata', 'gtid_mode', 'server_id', "
-        "'binlog_row_value_options', 'log_slave_updates', 'log_replica_updates'"
-    )
-    rows = query(connection, f"SHOW GLOBAL VARIABLES WHERE variable_name IN ({names})")
-    variables = {str(name).lower(): str(value).upper() for name, value in rows}
-    grants = [str(grant).upper() for (grant,) in query(connection, "SHOW GRANTS")]
-    cascades = [(TableId(str(schema), str(table)), str(name)) for schema, table, name, *_ in catalog.fetch(CASCADES)]
-    return Survey(
-        pipeline,
-        mariadb,
-        variables,
-        grants,
-        _is_filtered(connection),
-        [catalog.describe(relation) for relation in found],
-        [(table, name) for table, name in cascades if table in pipeline.tables],
-    )
+    settings = read_settings(catalog.fetch, mariadb=mariadb)
+    return Survey(pipeline, settings, [catalog.describe(relation) for relation in found], _cascades(pipeline, catalog))
 
 
 def obstacles(found: Survey) -> list[Obstacle]:
     """List everything that stands in the way."""
-    listed = [*_settings(found), *_privileges(found), *_tables(found)]
+    listed = [*settings_obstacles(found.settings), *privilege_obstacles(found.settings), *_tables(found)]
     known = [each.relation.id for each in found.described]
     listed += [
         Obstacle(f"no table matches {pattern!r}", "correct tables in the configuration, or GRANT SELECT on the table")
         for pattern in found.pipeline.tables.unmatched(known)
     ]
     return listed
+
+
+def look_again(pipeline: Pipeline, catalog: Catalog, server: str, *, mariadb: bool) -> None:
+    """Look at what can change beside a running stream without standing in the log.
+
+    Raises:
+        SetupError: replication would not be allowed to start now.
+        TransientError: another server answers than the stream's, which has to begin again.
+    """
+    settings = read_settings(catalog.fetch, mariadb=mariadb)
+    if settings.server != server:
+        raise TransientError(f"the address leads to another server now: {settings.server} instead of {server}")
+    cascades = [] if settings.logs_cascades else _cascade_obstacles(_cascades(pipeline, catalog))
+    refuse_fatal([*settings_obstacles(settings), *privilege_obstacles(settings), *cascades])
 
 
 def refuse_fatal(listed: Sequence[Obstacle]) -> None:
@@ -88,69 +79,14 @@ def refuse_fatal(listed: Sequence[Obstacle]) -> None:
         raise SetupError(f"{fatal[0].what}{more}", hint=fatal[0].hint or None)
 
 
-def _settings(found: Survey) -> list[Obstacle]:
-    values = found.variables
-    if values.get("log_bin") != "ON":
-        return [Obstacle("the source writes no binary log", NO_LOG)]
-    listed = []
-    if values.get("binlog_format", "ROW") != "ROW":
-        listed.append(
-            Obstacle(
-                f"binlog_format is {values['binlog_format']}: changes may be logged as statements",
-                f"SET GLOBAL binlog_format = ROW, {PERSISTENT}; sessions that are open keep the old format",
-            )
-        )
-    if values.get("binlog_row_metadata", "MINIMAL") != "FULL":
-        listed.append(
-            Obstacle(
-                "binlog_row_metadata is not FULL: rows from before an ALTER TABLE cannot be told apart",
-                f"SET GLOBAL binlog_row_metadata = FULL, {PERSISTENT}",
-                fatal=False,
-            )
-        )
-    if found.filtered:
-        listed.append(
-            Obstacle(
-                "the server leaves databases out of its binary log (binlog_do_db or binlog_ignore_db)",
-                "remove these options from the server's configuration and restart it",
-            )
-        )
-    if not found.mariadb and values.get("gtid_mode", "OFF") in ("ON_PERMISSIVE", "OFF_PERMISSIVE"):
-        listed.append(
-            Obstacle(f"gtid_mode is {values['gtid_mode']}, between off and on", "SET GLOBAL gtid_mode = ON, or OFF")
-        )
-    return listed
-
-
-def _privileges(found: Survey) -> list[Obstacle]:
-    everything = " ".join(grant for grant in found.grants if " ON *.*" in grant)
-    if "ALL PRIVILEGES" in everything or "SUPER" in everything:
-        return []
-    wanted = {
-        "REPLICATION SLAVE": "REPLICATION SLAVE",
-        "BINLOG MONITOR" if found.mariadb else "REPLICATION CLIENT": "REPLICATION CLIENT",
-    }
-    listed = [
-        Obstacle(f"the user lacks the privilege {name}", f"GRANT {grant} ON *.* TO the user that cdcrep connects as")
-        for name, grant in wanted.items()
-        if name not in everything and grant not in everything
-    ]
-    if "RELOAD" not in everything and "FLUSH_TABLES" not in everything:
-        listed.append(
-            Obstacle(
-                "the user lacks the privilege RELOAD, with which writing is locked out for a moment before a copy",
-                "GRANT RELOAD ON *.* TO the user that cdcrep connects as",
-            )
-        )
-    return listed
-
-
 def _tables(found: Survey) -> list[Obstacle]:
     listed = []
     for each in found.described:
         if (problem := _problem(each)) is not None:
             listed.append(problem)
-        elif each.table is not None and not each.table.key and found.variables.get("binlog_row_image") != "FULL":
+        elif (
+            each.table is not None and not each.table.key and found.settings.variables.get("binlog_row_image") != "FULL"
+        ):
             listed.append(
                 Obstacle(
                     f"{each.relation.id} has no primary key, and binlog_row_image is not FULL",
@@ -158,19 +94,32 @@ def _tables(found: Survey) -> list[Obstacle]:
                     fatal=False,
                 )
             )
+    return listed if found.settings.logs_cascades else [*listed, *_cascade_obstacles(found.cascades)]
+
+
+def _cascades(pipeline: Pipeline, catalog: Catalog) -> list[tuple[TableId, str]]:
+    found = [(TableId(str(schema), str(table)), str(name)) for schema, table, name, *_ in catalog.fetch(CASCADES)]
+    return [(table, name) for table, name in found if table in pipeline.tables]
+
+
+def _cascade_obstacles(cascades: Sequence[tuple[TableId, str]]) -> list[Obstacle]:
     # The storage engine changes the children by itself, and logs nothing of it.
-    listed += [
+    return [
         Obstacle(
             f"the foreign key {name} changes rows of {table} without a trace in the binary log",
             f"ALTER TABLE `{table.schema}`.`{table.name}` DROP FOREIGN KEY `{name}`, or leave the table out",
         )
-        for table, name in found.cascades
+        for table, name in cascades
     ]
-    return listed
 
 
 def _problem(each: Described) -> Obstacle | None:
     relation = each.relation
+    if relation.kind == "SYSTEM VERSIONED":
+        return Obstacle(
+            f"{relation.id} is system-versioned: its log mixes the rows of its history with those that hold",
+            f"ALTER TABLE `{relation.id.schema}`.`{relation.id.name}` DROP SYSTEM VERSIONING, or leave the table out",
+        )
     if relation.kind not in KINDS:
         return Obstacle(f"{relation.id} is a {relation.kind.lower()}, not a table", "leave it out: exclude in [tables]")
     if relation.engine.upper() not in TRANSACTIONAL:
@@ -181,14 +130,3 @@ def _problem(each: Described) -> Obstacle | None:
     if each.table is None:
         return Obstacle(each.problem, "leave the table out: exclude in [tables]")
     return None
-
-
-def _is_filtered(connection: Connection) -> bool:
-    """Tell whether the log's end names databases that are logged or left out."""
-    for statement in ("SHOW BINARY LOG STATUS", "SHOW MASTER STATUS"):
-        try:
-            rows = query(connection, statement)
-        except CdcrepError:
-            continue
-        return any(str(part or "") for row in rows for part in row[2:4])
-    return False

@@ -3,6 +3,8 @@
     mysql/<server uuid>/<GTID set>/<file>:<offset>[/<GTID set>/<file>:<offset>]
     mariadb/<server id>/<last GTID per domain>/<file>:<offset>[/…]
 
+Behind them `/nulled=<count>` says how many dates became NULL because no calendar has them.
+
 The second pair, where there is one, is where reading must begin again: before the oldest XA transaction that is
 prepared and neither committed nor rolled back. Without GTIDs their field is empty and the file alone counts.
 """
@@ -71,6 +73,8 @@ class Place:
     reached: Progress
     begin: Progress
     """Where reading must begin: at `reached`, or before it for the sake of prepared XA transactions."""
+    nulled: int = 0
+    """Dates that no calendar has and that became NULL, up to `reached`."""
 
     def at(self, reached: Progress, begin: Progress | None = None) -> Place:
         """Return another place of the same server."""
@@ -79,7 +83,8 @@ class Place:
     def position(self) -> Position:
         """Write it."""
         begin = "" if self.begin == self.reached else f"/{self.begin}"
-        return Position(f"{'mariadb' if self.mariadb else 'mysql'}/{self.server}/{self.reached}{begin}")
+        nulled = f"/nulled={self.nulled}" if self.nulled else ""
+        return Position(f"{'mariadb' if self.mariadb else 'mysql'}/{self.server}/{self.reached}{begin}{nulled}")
 
 
 def parse_position(position: Position) -> Place:
@@ -89,18 +94,20 @@ def parse_position(position: Position) -> Place:
         DivergedError: it was not written by `Place.position`, so the checkpoint belongs to something else.
     """
     fields = position.split("/")
+    counted = fields.pop().removeprefix("nulled=") if fields[-1].startswith("nulled=") else "0"
     try:
         if fields[0] not in ("mysql", "mariadb") or len(fields) not in (4, 6):
             raise ValueError
         mariadb = fields[0] == "mariadb"
         reached = _progress(fields[2], fields[3], mariadb)
         begin = _progress(fields[4], fields[5], mariadb) if len(fields) == 6 else reached
+        nulled = int(counted)
     except (ValueError, DataError):
         raise DivergedError(
             f"the position {position[:80]!r} is not one of a MySQL or MariaDB server",
             hint="the target follows another kind of source under this pipeline name: choose another name",
         ) from None
-    return Place(fields[1], mariadb, reached, begin)
+    return Place(fields[1], mariadb, reached, begin, nulled)
 
 
 def _progress(gtids: str, place: str, mariadb: bool) -> Progress:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from typing import Final
 
-from cdcrep.changes import Batch
 from cdcrep.errors import DataError, DivergedError
+from cdcrep.table import TableId
+from cdcrep_connectors.mysql.held import IN_MEMORY, Held, Room
 from cdcrep_connectors.mysql.position import Progress
 
 _XA: Final = re.compile(r"\s*XA\s+(COMMIT|ROLLBACK)\s+X'([0-9A-Fa-f]*)',\s*X'([0-9A-Fa-f]*)',\s*(\d+)", re.IGNORECASE)
@@ -19,21 +21,31 @@ class Prepared:
 
     before: Progress
     """What was behind when it began: reading begins here again as long as it is open."""
-    parts: tuple[Batch, ...]
+    held: Held
+    impossible_dates: Counter[tuple[TableId, str]] = field(default_factory=Counter)
+    """How many became NULL in it, per table and column."""
 
 
 class PreparedTransactions:
-    """The prepared transactions of one stream, oldest first."""
+    """The prepared transactions of one stream, oldest first.
 
-    def __init__(self) -> None:
+    A start after a crash reads them again from the log (`begin`), so what is held need not outlive the process.
+    """
+
+    def __init__(self, in_memory: int = IN_MEMORY) -> None:
+        self._room = Room(in_memory)
         self._open: dict[bytes, Prepared] = {}
 
-    def add(self, xid: bytes, before: Progress, parts: tuple[Batch, ...]) -> None:
-        """Keep a transaction that was prepared."""
-        self._open[xid] = Prepared(before, parts)
+    def hold(self) -> Held:
+        """Return where to keep the next transaction until it is prepared."""
+        return Held(self._room)
 
-    def finish(self, statement: str) -> tuple[Batch, ...]:
-        """Let go of the transaction that XA COMMIT or XA ROLLBACK names; return what is committed.
+    def add(self, xid: bytes, prepared: Prepared) -> None:
+        """Keep a transaction that was prepared."""
+        self._open[xid] = prepared
+
+    def finish(self, statement: str) -> Prepared | None:
+        """Let go of the transaction that XA COMMIT or XA ROLLBACK names; return it if it is committed.
 
         Raises:
             DivergedError: the transaction was prepared before the stream's first position.
@@ -45,18 +57,26 @@ class PreparedTransactions:
         xid = int(match[4]).to_bytes(4, "little") + bytes(map(len, names)) + b"".join(names)
         found = self._open.pop(xid, None)
         if match[1].upper() == "ROLLBACK":
-            return ()
+            if found is not None:
+                found.held.close()
+            return None
         if found is None:
             raise DivergedError(
                 "an XA transaction was committed that had been prepared before the tables were copied: its changes "
                 "are missing",
                 hint="copy the tables anew while XA RECOVER shows no prepared transaction",
             )
-        return found.parts
+        return found
 
     def begin(self, reached: Progress) -> Progress:
         """Return where reading must begin to see the prepared transactions again."""
         return next(iter(self._open.values())).before if self._open else reached
+
+    def close(self) -> None:
+        """Let go of all of them."""
+        for prepared in self._open.values():
+            prepared.held.close()
+        self._open.clear()
 
 
 def ends_prepared(statement: str) -> bool:

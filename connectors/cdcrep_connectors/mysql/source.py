@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import ClassVar
 
 from pydantic import BaseModel
@@ -15,9 +15,10 @@ from cdcrep.table import Table, TableId
 from cdcrep_connectors.mysql.catalog import Catalog
 from cdcrep_connectors.mysql.connection import Connection, connect
 from cdcrep_connectors.mysql.continuity import place_now, read_log
-from cdcrep_connectors.mysql.obstacles import Survey, obstacles, refuse_fatal, survey
+from cdcrep_connectors.mysql.dates import Tally
+from cdcrep_connectors.mysql.obstacles import Survey, look_again, obstacles, refuse_fatal, survey
 from cdcrep_connectors.mysql.options import SourceOptions
-from cdcrep_connectors.mysql.position import parse_position
+from cdcrep_connectors.mysql.position import Place, parse_position
 from cdcrep_connectors.mysql.snapshot import MySQLSnapshot
 from cdcrep_connectors.mysql.stream import BinlogStream
 
@@ -38,7 +39,10 @@ class MySQLSource:
         self._session: Connection | None = None
         self._catalog: Catalog | None = None
         self._snapshots: list[MySQLSnapshot] = []
-        self._stream = BinlogStream(self._connect, self._look_up, server_id=options.server_id, pipeline=pipeline)
+        self._tally = Tally()
+        self._stream = BinlogStream(
+            self._connect, self._look_up, self._look_again, options=options, pipeline=pipeline, tally=self._tally
+        )
 
     def obstacles(self) -> list[Obstacle]:
         """Find everything that stands in the way, all at once, changing nothing."""
@@ -96,12 +100,14 @@ class MySQLSource:
             log = read_log(session)
         reached = log.place.reached
         lag = 0
-        if position is not None:
-            place = parse_position(position)
+        place = None if position is None else parse_position(position)
+        if place is not None:
             lag = 0 if place.reached.contains(reached) else max(log.bytes_after(place.reached), 1)
         details = {"log": f"{reached.file}:{reached.offset}"}
         if log.files:
             details["oldest_log"] = log.files[0][0]
+        if place is not None and place.nulled:
+            details["impossible_dates"] = f"{place.nulled:,} became NULL{_in_columns(self._tally.columns())}"
         return SourceStatus(log.place.position(), lag, sum(size for _, size in log.files), details)
 
     def tear_down(self) -> list[str]:
@@ -122,15 +128,17 @@ class MySQLSource:
 
     def _survey(self) -> Survey:
         catalog = self._look_up()
-        assert self._session is not None, "opened with the catalogue"
-        return survey(self._pipeline, self._session, catalog)
+        return survey(self._pipeline, catalog, mariadb=catalog.is_mariadb)
+
+    def _look_again(self, place: Place) -> None:
+        look_again(self._pipeline, self._look_up(), place.server, mariadb=place.mariadb)
 
     def _look_up(self) -> Catalog:
         """Return the catalogue on a session that is opened when first needed or lost."""
         with self._lock:
             if self._session is None or self._catalog is None or not self._session.open:
                 self._session = self._connect()
-                self._catalog = Catalog(self._session)
+                self._catalog = Catalog(self._session, self._options.impossible_dates)
             return self._catalog
 
     def _connect(self) -> Connection:
@@ -141,3 +149,8 @@ class MySQLSource:
             statement_timeout=options.statement_timeout,
             lock_timeout=options.lock_timeout,
         )
+
+
+def _in_columns(columns: Sequence[str]) -> str:
+    """Name the columns that this process has met such dates in."""
+    return f", lately in {', '.join(columns)}" if columns else ""

@@ -8,8 +8,10 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
+
+import structlog
 
 from cdcrep.changes import Batch
 from cdcrep.connector import Copied, Pipeline
@@ -19,14 +21,21 @@ from cdcrep_connectors.mysql.batches import BatchAssembler, Bounds
 from cdcrep_connectors.mysql.catalog import Catalog
 from cdcrep_connectors.mysql.connection import Connection
 from cdcrep_connectors.mysql.continuity import check_position, read_log
+from cdcrep_connectors.mysql.dates import Tally
 from cdcrep_connectors.mysql.framing import Framing
+from cdcrep_connectors.mysql.options import SourceOptions
 from cdcrep_connectors.mysql.position import Place, parse_position
 from cdcrep_connectors.mysql.reading import BinlogReader
 from cdcrep_connectors.mysql.replication import BinlogSocket, dump_is_working, start_dump
 from cdcrep_connectors.relational.arrivals import BITE
 
+log = structlog.get_logger(__name__)
+
 HEARTBEAT_BYTES: Final = 16 << 20
 """Log that an idle stream may pass before it says so at once."""
+
+LOOK_SECONDS: Final = 30.0
+"""Time between two looks at what a running stream relies on and does not see in the log."""
 
 FIRST_SERVER_ID: Final = 1 << 31
 """Random server ids are chosen from here on: people number their servers from 1."""
@@ -46,13 +55,17 @@ class BinlogStream:
         self,
         connect: Callable[[], Connection],
         catalog: Callable[[], Catalog],
+        look_again: Callable[[Place], None],
         *,
-        server_id: int | None,
+        options: SourceOptions,
         pipeline: Pipeline,
+        tally: Tally,
     ) -> None:
         self._connect = connect
         self._catalog = catalog
-        self._server_id = server_id or random.SystemRandom().randrange(FIRST_SERVER_ID, 2**32)
+        self._look_again = look_again
+        self._dates, self._tally = options.impossible_dates, tally
+        self._server_id = options.server_id or random.SystemRandom().randrange(FIRST_SERVER_ID, 2**32)
         self._pipeline = pipeline
         self._stopping = threading.Event()
         self._wake_reader, self._waker = socket.socketpair()
@@ -64,8 +77,10 @@ class BinlogStream:
         """Raise what `stream` would raise where it cannot go on from `after`."""
         place = parse_position(after)
         with contextlib.closing(self._connect()) as connection:
-            check_position(place, read_log(connection))
-        return place
+            found = check_position(place, read_log(connection))
+        if found.server != place.server:
+            log.warning("another server goes on", server=found.server, before=place.server)
+        return found
 
     def stream(
         self, after: Position, copied: Mapping[TableId, Copied], until: Position | None = None
@@ -76,6 +91,9 @@ class BinlogStream:
             return
         try:
             place = self.check(after)
+            self._look_again(place)
+            # What the copy left out of the target counts from its first position on.
+            place = replace(place, nulled=place.nulled + self._tally.take_copied())
             link = self._link = self._open(place, copied)
             yield from self._batches(link, place, None if until is None else parse_position(until))
         finally:
@@ -99,6 +117,7 @@ class BinlogStream:
             link, self._link = self._link, None
         if link is not None:
             link.source.close()
+            link.assembler.close()
 
     def _open(self, place: Place, copied: Mapping[TableId, Copied]) -> _Link:
         source = start_dump(self._connect(), place.begin.starting_point(), self._server_id)
@@ -111,24 +130,30 @@ class BinlogStream:
             place,
             copied,
             bounds,
+            ways=lambda: self._catalog().ways(copied),
+            dates=self._dates,
+            tally=self._tally,
         )
         return _Link(source, reader, assembler)
 
     def _batches(self, link: _Link, place: Place, until: Place | None) -> Iterator[Batch]:
         assembler, patience = link.assembler, self._pipeline.heartbeat_seconds
         yielded, yielded_at = place, time.monotonic()
+        look_at = yielded_at + LOOK_SECONDS
         while not self._stopping.is_set() and (until is None or not yielded.reached.contains(until.reached)):
+            if time.monotonic() >= look_at:
+                self._look_again(place)
+                look_at = time.monotonic() + LOOK_SECONDS
             due = max(0.0, yielded_at + patience - time.monotonic())
             waits = not assembler.in_pieces and assembler.reached != yielded
             packets = link.reader.read(due if waits else patience)
-            batches, count = assembler.take(packets)
-            link.reader.window.consume(count)
-            for batch in batches:
+            for batch in assembler.take(packets):
                 yield batch
                 if batch.position is not None:
                     yielded, yielded_at = parse_position(batch.position), time.monotonic()
                 if self._stopping.is_set():
                     return
+            link.reader.window.consume(assembler.consumed)
             reached = assembler.reached
             if assembler.in_pieces or reached == yielded:
                 continue

@@ -6,7 +6,8 @@ import pytest
 
 from cdcrep.errors import CdcrepError, DataError, DivergedError
 from cdcrep.table import TableId
-from cdcrep_connectors.mysql.ddl import truncated_table
+from cdcrep_connectors.mysql.ddl import Statement, truncated_table
+from cdcrep_connectors.mysql.indirect import CASCADES, DEFINITIONS, find_ways
 
 ITEMS = TableId("shop", "items")
 FOLLOWED = frozenset({ITEMS, TableId("shop", "order lines")})
@@ -16,6 +17,12 @@ FOLLOWED = frozenset({ITEMS, TableId("shop", "order lines")})
     "statement",
     [
         "CREATE TABLE other (id int)",
+        "INSERT INTO other VALUES ('items')",
+        "REPLACE LOW_PRIORITY INTO `other`.items SELECT 1",
+        "INSERT INTO other SELECT * FROM items",
+        "UPDATE other SET note = 'items'",
+        "LOAD DATA INFILE 'items' INTO TABLE other",
+        "SELECT `elsewhere`.`f`()",
         "CREATE TABLE IF NOT EXISTS items (id int)",
         "ALTER TABLE other ADD x int NOT NULL",
         "DROP TABLE `other`.`items`",
@@ -33,7 +40,7 @@ FOLLOWED = frozenset({ITEMS, TableId("shop", "order lines")})
     ],
 )
 def test_statements_that_change_no_followed_table_pass(statement: str) -> None:
-    assert truncated_table(statement, "shop", FOLLOWED) is None
+    assert truncated_table(Statement(statement, "shop"), FOLLOWED) is None
 
 
 @pytest.mark.parametrize(
@@ -41,7 +48,7 @@ def test_statements_that_change_no_followed_table_pass(statement: str) -> None:
     ["TRUNCATE items", "truncate table `items`", "TRUNCATE /* now */ shop.items", "TRUNCATE TABLE SHOP.ITEMS"],
 )
 def test_a_truncated_table_is_named(statement: str) -> None:
-    assert truncated_table(statement, "shop", FOLLOWED) == ITEMS
+    assert truncated_table(Statement(statement, "shop"), FOLLOWED) == ITEMS
 
 
 @pytest.mark.parametrize(
@@ -73,7 +80,7 @@ def test_a_truncated_table_is_named(statement: str) -> None:
 )
 def test_what_is_not_carried_out_stops(statement: str) -> None:
     with pytest.raises(DivergedError):
-        truncated_table(statement, "shop", FOLLOWED)
+        truncated_table(Statement(statement, "shop"), FOLLOWED)
 
 
 @pytest.mark.parametrize(
@@ -84,19 +91,68 @@ def test_what_is_not_carried_out_stops(statement: str) -> None:
         "DELETE FROM `shop` . `items`",
         "REPLACE INTO items SELECT 1",
         "WITH a AS (SELECT 1) DELETE FROM items",
+        "INSERT IGNORE INTO items VALUES (1)",
+        "INSERT items VALUES (1)",
+        "LOAD DATA INFILE 'x' INTO TABLE items",
     ],
 )
 def test_changes_logged_as_statements_stop(statement: str) -> None:
     with pytest.raises(DataError):
-        truncated_table(statement, "shop", FOLLOWED)
+        truncated_table(Statement(statement, "shop"), FOLLOWED)
 
 
 def test_the_message_repeats_no_value() -> None:
     with pytest.raises(CdcrepError) as raised:
-        truncated_table("INSERT INTO items VALUES ('secret')", "shop", FOLLOWED)
+        truncated_table(Statement("INSERT INTO items VALUES ('secret')", "shop"), FOLLOWED)
 
     assert "secret" not in f"{raised.value.message} {raised.value.hint}"
 
 
 def test_another_default_database_makes_it_another_table() -> None:
-    assert truncated_table("DROP TABLE items", "elsewhere", FOLLOWED) is None
+    assert truncated_table(Statement("DROP TABLE items", "elsewhere"), FOLLOWED) is None
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE every_item SET id = 1",
+        "INSERT INTO other VALUES (1)",
+        "INSERT INTO plain VALUES (add_item(3))",
+        "SELECT `shop`.`add_item`(3)",
+        "(SELECT add_item(3))",
+        "DO add_item(3)",
+        "CREATE TABLE another AS SELECT add_item(3)",
+    ],
+)
+def test_changes_logged_as_statements_stop_where_a_view_a_trigger_or_a_routine_leads_to_a_table(statement: str) -> None:
+    ways = [TableId("shop", "every_item"), TableId("shop", "other"), TableId("shop", "add_item")]
+
+    with pytest.raises(DataError, match="reaches followed tables through shop"):
+        truncated_table(Statement(statement, "shop"), FOLLOWED, lambda: ways)
+    assert truncated_table(Statement(statement, "elsewhere"), frozenset(), lambda: ways) is None
+
+
+def test_a_backslash_ends_no_string_where_it_escapes() -> None:
+    escaping = "ALTER TABLE other COMMENT 'a\\', items, DROP x '"
+
+    assert truncated_table(Statement(escaping, "shop"), FOLLOWED) is None
+    with pytest.raises(DivergedError):
+        truncated_table(Statement(escaping, "shop", backslashes=False), FOLLOWED)
+
+
+def test_ways_lead_to_tables_over_several_objects() -> None:
+    rows = {
+        DEFINITIONS: [
+            ("shop", "v", "select `a` from `shop`.`Items`"),
+            ("shop", "f", "begin insert into v values (1); end"),
+            ("shop", "lines", "insert into `order lines` values (1)"),
+            ("shop", "unrelated", "select 1 from itemsets"),
+            ("shop", "secret", None),
+            ("sys", "secret", None),
+        ],
+        CASCADES: [("shop", "items", "fk", "shop", "parents")],
+    }
+
+    found = find_ways(lambda statement: rows[statement], FOLLOWED)
+
+    assert {id_.name for id_ in found} == {"v", "f", "lines", "secret", "parents"}

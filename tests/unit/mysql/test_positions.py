@@ -9,7 +9,7 @@ from cdcrep.position import Position
 from cdcrep_connectors.mysql.gtid_sets import GtidSet
 from cdcrep_connectors.mysql.mariadb_gtid import MariadbGtidState
 from cdcrep_connectors.mysql.position import Place, Progress, parse_position
-from cdcrep_connectors.mysql.prepared import PreparedTransactions
+from cdcrep_connectors.mysql.prepared import Prepared, PreparedTransactions
 from cdcrep_connectors.mysql.replication import AfterGtidList, AfterGtids, AtFile
 
 UUID = "3e11fa47-71ca-11e1-9e33-c80aa9429562"
@@ -24,6 +24,7 @@ def mysql(last: int, offset: int = 4) -> Progress:
     [
         Place(UUID, False, mysql(5), mysql(5)),
         Place(UUID, False, mysql(5), mysql(3)),
+        Place(UUID, False, mysql(5), mysql(3), 17),
         Place("1", True, *[Progress(MariadbGtidState.parse("0-1-100,7-2-3"), "a.b.000001", 400)] * 2),
         Place(UUID, False, *[Progress(None, "bin log/x".replace("/", "-") + ".999999", 4)] * 2),
     ],
@@ -32,7 +33,17 @@ def test_a_position_is_read_as_it_was_written(place: Place) -> None:
     assert parse_position(place.position()) == place
 
 
-@pytest.mark.parametrize("text", ["", "pg/1/1/0/0", "mysql/x", f"mysql/{UUID}/nonsense/b.1:4", f"mysql/{UUID}//b:4"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "pg/1/1/0/0",
+        "mysql/x",
+        f"mysql/{UUID}/nonsense/b.1:4",
+        f"mysql/{UUID}//b:4",
+        f"mysql/{UUID}//b.1:4/nulled=x",
+    ],
+)
 def test_what_is_no_position_of_such_a_server_is_refused(text: str) -> None:
     with pytest.raises(DivergedError):
         parse_position(Position(text))
@@ -55,13 +66,13 @@ def test_reading_begins_where_the_position_says() -> None:
 
 def test_reading_begins_before_the_oldest_prepared_transaction() -> None:
     prepared = PreparedTransactions()
-    prepared.add(b"\1\0\0\0\1\0a", mysql(3), ())
-    prepared.add(b"\1\0\0\0\1\0b", mysql(4), ())
+    prepared.add(b"\1\0\0\0\1\0a", Prepared(mysql(3), prepared.hold()))
+    prepared.add(b"\1\0\0\0\1\0b", Prepared(mysql(4), prepared.hold()))
 
     assert prepared.begin(mysql(6)) == mysql(3)
-    assert prepared.finish("XA COMMIT X'61',X'',1") == ()
+    assert prepared.finish("XA COMMIT X'61',X'',1") is not None
     assert prepared.begin(mysql(6)) == mysql(4)
-    assert prepared.finish("XA ROLLBACK X'62',X'',1") == ()
+    assert prepared.finish("XA ROLLBACK X'62',X'',1") is None
     assert prepared.begin(mysql(6)) == mysql(6)
 
 

@@ -6,14 +6,12 @@ import struct
 import time
 from decimal import Decimal
 
-import pyarrow as pa
 import pytest
 
 from cdcrep.errors import DataError
 from cdcrep.table import Column, Table
 from cdcrep_connectors.mysql.binary_json import decode_json
 from cdcrep_connectors.mysql.binlog import DecodedEvents, Decoder
-from cdcrep_connectors.mysql.dates import dates_of_text
 from cdcrep_connectors.mysql.event_types import ColumnCode, EventType
 from cdcrep_connectors.mysql.types import DIALECT, ImpossibleDates, column_type
 from tests.properties.binlog_columns import decimal_bytes
@@ -21,10 +19,14 @@ from tests.properties.binlog_events import Written, WrittenTable, event, events,
 
 
 def decode(
-    column: Written, values: list[bytes | None], dates: ImpossibleDates = ImpossibleDates.REFUSE
+    column: Written,
+    values: list[bytes | None],
+    dates: ImpossibleDates = ImpossibleDates.REFUSE,
+    *,
+    nullable: bool = True,
 ) -> DecodedEvents:
     written = WrittenTable((column,))
-    table = Table("s", "t", (Column(column.name, column_type(column.native, dates)),), (), DIALECT)
+    table = Table("s", "t", (Column(column.name, column_type(column.native, dates), nullable),), (), DIALECT)
     rows = rows_event(EventType.WRITE_ROWS, written, [({0: value},) for value in values])
     log = events([event(EventType.TABLE_MAP, table_map(written)), event(EventType.WRITE_ROWS, rows)])
     return Decoder(lambda _: table, mariadb=False, dates=dates).decode(log)
@@ -75,49 +77,11 @@ def test_dates_of_no_calendar_are_refused_or_counted_or_text(stored: bytes) -> N
     assert values_of(decode(DATE, [good, stored], ImpossibleDates.TEXT))[0] == "2024-02-29"
 
 
-@pytest.mark.parametrize(
-    ("native", "texts", "expected"),
-    [
-        ("date", ["2024-02-29", None, "0000-00-00", "2024-02-31"], ["2024-02-29", "None", "None", "None"]),
-        (
-            "datetime(3)",
-            ["1000-01-01 23:59:59.999", "0000-01-01 00:00:00.000", None],
-            ["1000-01-01 23:59:59.999000", "None", "None"],
-        ),
-        (
-            "timestamp",
-            [None, "2038-01-19 03:14:07", "0000-00-00 00:00:00"],
-            ["None", "2038-01-19 03:14:07+00:00", "None"],
-        ),
-        ("date", [None, None], ["None", "None"]),
-        ("date", [], []),
-    ],
-)
-def test_dates_that_were_selected_become_what_the_log_makes_of_them(
-    native: str, texts: list[str | None], expected: list[str]
-) -> None:
-    # A slice, whose texts do not begin where the buffer does.
-    text = pa.array(["2000-01-01", *texts], pa.string()).slice(1)
-    column = Column("d", column_type(native))
+def test_a_date_that_is_none_is_refused_in_a_key() -> None:
+    with pytest.raises(DataError, match="in a key") as raised:
+        decode(DATE, [date(0, 0, 0)], ImpossibleDates.NULL, nullable=False)
 
-    found = dates_of_text(text, column, ImpossibleDates.NULL)
-
-    count = expected.count("None") - texts.count(None)
-    assert [str(value) for value in found.values.to_pylist()] == expected
-    assert (0 if found.impossible is None else int(found.impossible.sum())) == count
-    if count:
-        with pytest.raises(DataError, match="a date that is none"):
-            dates_of_text(text, column, ImpossibleDates.REFUSE)
-        with pytest.raises(DataError, match="in a key"):
-            dates_of_text(text, Column("d", column_type(native), nullable=False), ImpossibleDates.NULL)
-    as_text = Column("d", column_type(native, ImpossibleDates.TEXT))
-    assert dates_of_text(text, as_text, ImpossibleDates.TEXT).values.to_pylist() == texts
-
-
-@pytest.mark.parametrize("text", ["2024-02-3", "2024-02-3a", "2024-13-01"])
-def test_a_selected_date_in_another_form_is_refused(text: str) -> None:
-    with pytest.raises(DataError):
-        dates_of_text(pa.array([text], pa.string()), Column("d", column_type("date")), ImpossibleDates.NULL)
+    assert 'impossible_dates = "text"' in str(raised.value.hint)
 
 
 @pytest.mark.parametrize(
