@@ -65,16 +65,15 @@ class Plan:
         if workload == "W3":
             return measure_drains(clusters, tpcb(sizes.transactions), _everyone(), rounds, say)
         if workload == BIG:
-            return measure_drains(clusters, updates(sizes.changes, sizes.big_rows, BIG), _cdcrep(), rounds, say)
+            return measure_drains(clusters, updates(sizes.changes, sizes.big_rows, BIG), _replicators(), rounds, say)
         if workload == "W4":
-            followers: list[Consumer] = [Subscription(), *_cdcrep()]
-            return measure_latency(clusters, followers, sizes.latency_seconds, rounds, say)
+            return measure_latency(clusters, _replicators(), sizes.latency_seconds, rounds, say)
         return measure_backfills(clusters, copiers(self.connections), sizes.backfill_rows, rounds, say)
 
 
-def _cdcrep() -> list[Consumer]:
-    return [Replicator("PostgreSQL"), Replicator("DuckDB")]
+def _replicators() -> list[Consumer]:
+    return [Subscription(), Replicator("PostgreSQL"), Replicator("DuckDB")]
 
 
 def _everyone() -> list[Consumer]:
-    return [RawReceive(), Subscription(), *_cdcrep()]
+    return [RawReceive(), *_replicators()]
