@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from cdcrep.errors import DivergedError
+from cdcrep_connectors.postgres import occupied_slot
 from cdcrep_connectors.postgres.lsn import parse_lsn
 from tests.crash.children import STUBBORN, newest, running
 from tests.crash.pipeline import Pipeline
@@ -116,6 +117,36 @@ def test_a_process_that_was_stopped_for_long_finds_itself_fenced(
     assert code == DivergedError.exit_code
     assert "fenced" in first.logged
     assert replicated(target_database) == [1, 2, 3, 4, 5, 6, 7]
+
+
+@pytest.mark.crash
+def test_a_stopped_process_does_not_keep_the_slot_from_its_successor(
+    own_postgres_server: StartServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A tenth of what a user waits.
+    monkeypatch.setattr(occupied_slot, "SILENCE_SECONDS", 2.0)
+    # The source never lets go of a client that is silent.
+    server = own_postgres_server(wal_sender_timeout="0")
+    source = Database.create(RunningServer(DEFAULT_MAJOR, server.dsn))
+    source.execute("CREATE TABLE ledger (seq bigint); ALTER TABLE ledger REPLICA IDENTITY FULL")
+    target = Database.create(RunningServer(DEFAULT_MAJOR, server.dsn))
+    pipeline = Pipeline.create(tmp_path, source, target.url, ("ledger",))
+    settings = pipeline.config.read_text()
+    pipeline.config.write_text(settings.replace("[source]", "checkpoint_interval = 0.5\n[source]", 1))
+
+    with running(pipeline) as first:
+        first.wait_for("streaming")
+        first.process.send_signal(signal.SIGSTOP)
+        write(source, 1)
+
+        pipeline.catch_up()
+
+        assert replicated(target) == [1]
+        first.process.send_signal(signal.SIGCONT)
+        code = first.process.wait(timeout=DEADLINE_SECONDS)
+
+    assert code == DivergedError.exit_code
+    assert replicated(target) == [1]
 
 
 def epoch(target: Database) -> int:

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from cdcrep.errors import CdcrepError, DivergedError, SetupError, TransientError
+from cdcrep.errors import CdcrepError, DivergedError, SetupError
 from cdcrep.position import Position
-from cdcrep_connectors.postgres import continuity
 from cdcrep_connectors.postgres.lsn import format_lsn, format_position, parse_lsn, parse_position
 from tests.integration.stream_following import Followed, column
 from tests.servers.database import Database
@@ -97,20 +96,6 @@ def test_a_slot_with_another_plugin_is_refused(source_database: Database) -> Non
 
     assert isinstance(error, SetupError)
     assert "plugin test_decoding" in error.message
-
-
-def test_a_slot_in_use_names_the_process(source_database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(continuity, "ACTIVE_SECONDS", 0.3)
-    followed = Followed(source_database.dsn, TABLE)
-    followed.execute("INSERT INTO t VALUES (1)")
-    with closing(followed.stream()) as holder:
-        next(holder.stream(followed.start, {}))
-        (row,) = followed.execute(f"SELECT active_pid FROM pg_replication_slots WHERE slot_name = '{followed.slot}'")
-
-        error = refusal(followed, followed.start)
-
-    assert isinstance(error, TransientError)
-    assert f"process {row[0]}" in error.message
 
 
 def test_a_slot_that_is_released_in_time_is_taken(source_database: Database) -> None:

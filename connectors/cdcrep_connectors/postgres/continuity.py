@@ -5,7 +5,6 @@ The server itself does not refuse: asked to start before what the slot has confi
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -13,14 +12,11 @@ from typing import Any, Final
 import psycopg
 from psycopg import sql
 
-from cdcrep.errors import DivergedError, SetupError, TransientError
+from cdcrep.errors import DivergedError, SetupError
 from cdcrep.position import Position
 from cdcrep_connectors.postgres.lsn import Place, format_lsn, parse_lsn, parse_position
 
 Connection = psycopg.Connection[Any]
-
-ACTIVE_SECONDS: Final = 10.0
-ACTIVE_PAUSE_SECONDS: Final = 0.1
 
 AGAIN: Final = (
     'to copy everything again: `cdcrep teardown CONFIG`, then `cdcrep run CONFIG` with on_existing = "replace"'
@@ -102,37 +98,20 @@ def switch_points(history: str) -> dict[int, int]:
 
 def read_slot(connection: Connection, name: str) -> Mapping[str, Any] | None:
     """Read a slot's row of pg_replication_slots, whose columns grow with the server's version; None: no such slot."""
-    # A replication connection takes simple queries only, which have no parameters.
+    # A replication connection takes simple queries only, which have no parameters and cannot be prepared.
     query = sql.SQL("SELECT to_jsonb(s) FROM pg_catalog.pg_replication_slots AS s WHERE slot_name = {}")
-    row = connection.execute(query.format(sql.Literal(name))).fetchone()
+    row = connection.execute(query.format(sql.Literal(name)), prepare=False).fetchone()
     return row[0] if row else None
 
 
-def check_slot(connection: Connection, name: str, place: Place, database: str) -> None:
-    """Make sure that the slot still keeps everything after the position; waits a little while it is in use.
+def check_slot(connection: Connection, name: str, place: Place, database: str) -> Mapping[str, Any]:
+    """Make sure that the slot still keeps everything after the position, whether or not it is in use; return its row.
 
     Raises:
         DivergedError: the slot is gone, invalid, or has moved past the position.
         SetupError: the slot is of another kind.
-        TransientError: another process uses it.
     """
-    deadline = time.monotonic() + ACTIVE_SECONDS
-    while True:
-        slot = read_slot(connection, name)
-        _check_valid(slot, name, place, database)
-        assert slot is not None
-        if not slot["active"]:
-            return
-        if time.monotonic() > deadline:
-            raise TransientError(
-                f"the replication slot {name!r} is in use by the server process {slot['active_pid']}",
-                hint="another cdcrep may be running with this pipeline name; what the process is: "
-                f"SELECT * FROM pg_stat_replication WHERE pid = {slot['active_pid']}",
-            )
-        time.sleep(ACTIVE_PAUSE_SECONDS)
-
-
-def _check_valid(slot: Mapping[str, Any] | None, name: str, place: Place, database: str) -> None:
+    slot = read_slot(connection, name)
     here = format_lsn(place.lsn)
     if slot is None:
         raise DivergedError(
@@ -159,3 +138,4 @@ def _check_valid(slot: Mapping[str, Any] | None, name: str, place: Place, databa
             "point, or the slot was created anew or moved by somebody else",
             hint=AGAIN,
         )
+    return slot

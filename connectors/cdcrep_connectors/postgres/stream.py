@@ -22,6 +22,7 @@ from cdcrep_connectors.postgres.continuity import System, check_position, check_
 from cdcrep_connectors.postgres.failures import translate
 from cdcrep_connectors.postgres.feedback import Feedback
 from cdcrep_connectors.postgres.lsn import Place, format_lsn, format_position, parse_position
+from cdcrep_connectors.postgres.occupied_slot import wait_until_free
 from cdcrep_connectors.postgres.reading import FrameReader
 from cdcrep_connectors.postgres.relation import Relation
 from cdcrep_connectors.postgres.replication import FrameSource, start_replication
@@ -200,6 +201,13 @@ class ReplicationStream:
         connection = self._connect(True)
         try:
             system, place = self._check(connection, after)
+            wait_until_free(
+                connection,
+                self._slot,
+                lambda: check_slot(connection, self._slot, place, system.database),
+                self._pipeline.heartbeat_seconds,
+                self._stopping.wait,
+            )
             interval = _status_interval(connection)
             pid = connection.info.backend_pid
             source = start_replication(connection, self._command(place))
