@@ -1,7 +1,8 @@
 """The wire of replication: registers as a replica, asks for a binary log, takes what the server sends in big bites.
 
 MySQL source documentation, "Replication Protocol"; MariaDB, "Replication Protocol". The only place that uses what the
-driver keeps to itself: it sends commands through the driver, and after the dump command reads the socket past it.
+driver keeps to itself: it sends commands through the driver, and after the dump command reads the socket past it; the
+copy's reader of results does the same by the functions at the end.
 """
 
 from __future__ import annotations
@@ -41,6 +42,9 @@ HEARTBEAT_V2: Final = 2
 LARGEST_POSITION: Final = 2**32 - 1
 FIRST_POSITION: Final = 4
 ERROR: Final = 0xFF
+
+DEPRECATE_EOF: Final = 1 << 24
+"""CLIENT_DEPRECATE_EOF."""
 
 DENIED: Final = frozenset({1045, 1227})
 
@@ -167,14 +171,14 @@ class BinlogSocket:
             self.ended = DataError("the server sent a packet that is no event of a binary log")
 
 
-def server_error(packet: bytes) -> CdcrepError:
+def server_error(packet: bytes, doing: str = READING) -> CdcrepError:
     """Turn an ERR packet (`0xff, number 2, [ '#', SQLSTATE 5 ], message`) into an error."""
     try:
         pymysql.err.raise_mysql_exception(packet)
     except DRIVER_ERRORS as error:
-        return translate(error, READING)
+        return translate(error, doing)
     except (struct.error, IndexError, UnicodeDecodeError):
-        return TransientError("the server ended the replication stream with an error that cannot be read")
+        return TransientError(f"{doing}: the server ended it with an error that cannot be read")
 
 
 def dump_is_working(connect: Callable[[], Connection], thread_id: int) -> bool:
@@ -247,3 +251,38 @@ def _file_dump(start: StartingPoint, server_id: int, flags: int) -> bytes:
 def _gtid_dump(start: AfterGtids, server_id: int, flags: int) -> bytes:
     """Flags 2, server id 4, file with its length 4, position 8, GTID set with its length 4."""
     return struct.pack("<HIIQI", flags, server_id, 0, FIRST_POSITION, len(start.encoded)) + start.encoded
+
+
+def send_command(connection: Connection, command: int, payload: bytes) -> None:
+    """Send a command whose answer is read with `read_packet`, or from `socket_of`."""
+    driver: Any = connection
+    driver._execute_command(command, payload)
+
+
+def read_packet(connection: Connection) -> bytes:
+    """Read one packet of an answer; an error that the server answers with is raised."""
+    driver: Any = connection
+    content: bytes = driver._read_packet().get_all_data()
+    return content
+
+
+def socket_of(connection: Connection) -> socket.socket:
+    """Return the socket, with or without TLS; between answers the driver has read no further than it returned."""
+    driver: Any = connection
+    found: socket.socket = driver._sock
+    return found
+
+
+def ends_without_eof(connection: Connection) -> bool:
+    """Tell whether it was agreed that OK packets stand for EOF packets, or nothing where they add nothing."""
+    driver: Any = connection
+    return bool(driver.client_flag & driver.server_capabilities & DEPRECATE_EOF)
+
+
+def hang_up(connection: Connection) -> None:
+    """End a connection in whatever state it is, also under a thread that waits for it; idempotent."""
+    driver: Any = connection
+    with contextlib.suppress(OSError, AttributeError):
+        driver._sock.shutdown(socket.SHUT_RDWR)
+    with contextlib.suppress(OSError):
+        driver._force_close()

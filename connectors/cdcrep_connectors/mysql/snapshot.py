@@ -16,22 +16,22 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from hashlib import sha256
 from itertools import pairwise
-from typing import Any, Final
+from typing import Final
 
 import pyarrow as pa
-from pymysql.cursors import SSCursor
 
 from cdcrep.connector import Chunk, Copied, Stream
-from cdcrep.errors import CdcrepError, SetupError, TransientError
-from cdcrep.position import Position
+from cdcrep.errors import CdcrepError, TransientError
 from cdcrep.table import Column, Kind, Table, TableId
-from cdcrep_connectors.mysql.arrow_out import expression, to_arrow
-from cdcrep_connectors.mysql.connection import Connection, connect
-from cdcrep_connectors.mysql.continuity import place_now, query
+from cdcrep_connectors.mysql.connection import Connection
+from cdcrep_connectors.mysql.continuity import query
+from cdcrep_connectors.mysql.dates import Tally
 from cdcrep_connectors.mysql.failures import DRIVER_ERRORS, translate
 from cdcrep_connectors.mysql.options import SourceOptions
+from cdcrep_connectors.mysql.replication import hang_up
+from cdcrep_connectors.mysql.result_reading import ResultReader
+from cdcrep_connectors.mysql.views import open_session, open_views
 
-ROWS_AT_ONCE: Final = 10_000
 INTEGERS: Final = frozenset(
     {Kind.INT8, Kind.INT16, Kind.INT32, Kind.INT64, Kind.UINT8, Kind.UINT16, Kind.UINT32, Kind.UINT64}
 )
@@ -45,17 +45,18 @@ WHERE table_schema = %s AND table_name = %s
 class MySQLSnapshot:
     """The tables as they were at `position`."""
 
-    def __init__(self, options: SourceOptions, program_name: str, workers: int) -> None:
-        """Open the views; raises SetupError or TransientError where the lock cannot be had."""
+    def __init__(self, options: SourceOptions, program_name: str, workers: int, tally: Tally | None = None) -> None:
+        """Open the views; raises SetupError or TransientError where that fails. `tally` counts impossible dates."""
         self._options = options
+        self._tally = Tally() if tally is None else tally
         self._selected: dict[tuple[TableId, str], str] = {}
         self._closed = threading.Event()
         self._idle: queue.SimpleQueue[Connection] = queue.SimpleQueue()
         self._sessions: list[Connection] = []
         try:
             # One for each thread that copies, one for the questions asked meanwhile.
-            self._sessions = [_session(options, program_name) for _ in range(workers + 1)]
-            self.position = _freeze(self._sessions, options, program_name)
+            self._sessions = [open_session(options, program_name) for _ in range(workers + 1)]
+            self.position = open_views(self._sessions, options, program_name)
         except BaseException:
             self.close()
             raise
@@ -95,7 +96,7 @@ class MySQLSnapshot:
         self._closed.set()
         sessions, self._sessions = self._sessions, []
         for session in sessions:
-            _drop(session)
+            hang_up(session)
 
     def _ranges(self, table: Table, size: int) -> list[tuple[str, str]]:
         """Return names and conditions of parts that together are the whole table."""
@@ -118,87 +119,45 @@ class MySQLSnapshot:
         return parts
 
     def _read(self, id_: TableId, columns: Sequence[Column], condition: str) -> Iterator[pa.RecordBatch]:
-        selected = ", ".join(expression(column, quoted(column.name)) for column in columns)
-        with self._reader(id_) as session, session.cursor(SSCursor) as cursor:
-            cursor.execute(f"SELECT {selected} FROM {quoted_table(id_)}{condition}")
-            while rows := cursor.fetchmany(ROWS_AT_ONCE):
-                yield to_arrow(id_, columns, rows)
+        listed = ", ".join(quoted(column.name) for column in columns)
+        statement = f"SELECT {listed} FROM {quoted_table(id_)}{condition}"
+        with self._reader(id_) as reader:
+            yield from reader.batches(statement, id_, columns, self._options.impossible_dates, self._tally)
 
     @contextmanager
-    def _reader(self, id_: TableId) -> Iterator[Connection]:
+    def _reader(self, id_: TableId) -> Iterator[ResultReader]:
+        """Lend a session to one result."""
         session = self._take()
-        done = False
+        reader = ResultReader(session, f"copying {id_}")
         try:
-            yield session
-            done = True
+            yield reader
         except DRIVER_ERRORS as error:
             raise translate(error, f"copying {id_}") from error
         finally:
-            # The view of a session that was left in the middle of a result is lost with it.
-            if done:
+            # The view is lost with its session, and with the view all of this snapshot.
+            if reader.at_end or self._ended_early(session, reader):
                 self._idle.put(session)
             else:
                 self._closed.set()
-                _drop(session)
+                hang_up(session)
+
+    def _ended_early(self, session: Connection, reader: ResultReader) -> bool:
+        """Free a session whose result nobody wants to read to its end; tell whether that succeeded."""
+        if self._closed.is_set() or not session.open:
+            return False
+        try:
+            with self._lock:
+                query(self._asking, f"KILL QUERY {session.thread_id()}")  # type: ignore[no-untyped-call]
+            reader.skip()
+        except CdcrepError:
+            pass
+        return reader.at_end
 
     def _take(self) -> Connection:
         while not self._closed.is_set():
             with suppress(queue.Empty):
                 return self._idle.get(timeout=0.2)
         raise TransientError("the snapshot was closed")
-
-
-def _session(options: SourceOptions, program_name: str) -> Connection:
-    session = connect(
-        options,
-        program_name=program_name,
-        autocommit=True,
-        statement_timeout=0,
-        lock_timeout=options.lock_timeout,
-        settings={"net_write_timeout": "3600"},
-    )
-    # Every value as the server writes it; typed by `arrow_out`.
-    session.decoders = {}
-    return session
-
-
-def _freeze(sessions: Sequence[Connection], options: SourceOptions, program_name: str) -> Position:
-    """Open a view in each session at one place in the log; return its position."""
-    locking = connect(
-        options, program_name=program_name, statement_timeout=options.lock_timeout, lock_timeout=options.lock_timeout
-    )
-    try:
-        query(locking, "FLUSH TABLES WITH READ LOCK")
-        for session in sessions:
-            query(session, "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
-        _refuse_prepared(locking)
-        place = place_now(locking)
-        query(locking, "UNLOCK TABLES")
-    finally:
-        _drop(locking)
-    return place.position()
-
-
-def _refuse_prepared(session: Connection) -> None:
-    """Refuse a moment at which an XA transaction is prepared: its changes lie before the position, unseen.
-
-    Who may not ask learns of it when the transaction is committed: the stream stops then.
-    """
-    try:
-        prepared = query(session, "XA RECOVER")
-    except SetupError:
-        return
-    if prepared:
-        raise TransientError(
-            f"{len(prepared)} XA transactions are prepared, whose changes neither the copy nor the stream would show",
-            hint="XA COMMIT or XA ROLLBACK them: XA RECOVER names them",
-        )
-
-
-def _drop(session: Connection) -> None:
-    with suppress(*DRIVER_ERRORS, CdcrepError):
-        driver: Any = session
-        driver._force_close()
 
 
 def _where(tests: Sequence[str]) -> str:

@@ -71,7 +71,7 @@ class MySQLSource:
 
     def snapshot(self) -> MySQLSnapshot:
         """Take a snapshot with its exact position, locking out writers for a moment."""
-        snapshot = MySQLSnapshot(self._options, self._program_name, self._pipeline.copy_workers)
+        snapshot = MySQLSnapshot(self._options, self._program_name, self._pipeline.copy_workers, self._tally)
         with self._lock:
             self._snapshots.append(snapshot)
         return snapshot

@@ -165,7 +165,17 @@ def decode_times(buffer: Bytes, start: Positions, valid: Mask | None, code: Colu
     Raises:
         DataError: a part is out of its range.
     """
-    negative, hour, rest, fraction = _read_times(buffer, start, valid, code, digits)
+    return time_text(*_read_times(buffer, start, valid, code, digits), digits, valid)
+
+
+def time_text(
+    negative: Mask, hour: Numbers, rest: Numbers, fraction: Numbers, digits: int, valid: Mask | None
+) -> pa.Array:
+    """Write n TIMEs, given sign, hours, seconds of the hour and microseconds, with so many digits behind the point.
+
+    Raises:
+        DataError: a part is out of its range.
+    """
     if len(hour) and (int(hour.max()) > LAST_HOUR or int(rest.max()) >= 3600 or int(fraction.max()) >= MICROSECONDS):
         raise DataError("a TIME value is out of the range of its type")
     text = np.empty((len(hour), 10 + (digits + 1 if digits else 0)), np.uint8)
