@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -83,3 +84,44 @@ def test_every_type_has_the_streams_values(mysql_source: MySQLDatabase, dates: s
         assert copy.schema == expected.schema, id_
         for name in expected.column_names:
             assert copy[name].to_pylist() == expected[name].to_pylist(), (id_, name)
+
+
+KEYS: Final = {
+    "far apart": ("id bigint", "PRIMARY KEY (id)", [(i * i * i * 10**6 - 2**62,) for i in range(2000)]),
+    "an outlier": ("id bigint unsigned", "PRIMARY KEY (id)", [*((i,) for i in range(1999)), (2**64 - 1,)]),
+    "mostly one first value": (
+        "b int, a smallint",
+        "PRIMARY KEY (a, b)",
+        [(i * 7 - 3000, 1 if 100 < i < 1900 else i) for i in range(2000)],
+    ),
+    "text": (
+        "id varchar(40) COLLATE utf8mb4_unicode_ci",
+        "PRIMARY KEY (id)",
+        [(hashlib.sha256(bytes([i % 256, i // 256])).hexdigest()[:36].upper(),) for i in range(2000)],
+    ),
+    "bytes": (
+        "id binary(16)",
+        "PRIMARY KEY (id)",
+        [(hashlib.sha256(bytes([i % 256, i // 256])).digest()[:16],) for i in range(2000)],
+    ),
+}
+
+
+@every_mysql
+@pytest.mark.parametrize("kind", list(KEYS))
+def test_parts_are_of_like_size_and_together_the_whole(mysql_source: MySQLDatabase, kind: str) -> None:
+    columns, key, keys = KEYS[kind]
+    mysql_source.execute(f"CREATE TABLE t ({columns}, v varchar(3000), {key})")
+    with mysql_source.connect() as connection, connection.cursor() as cursor:
+        places = ", ".join(["%s"] * len(keys[0]))
+        cursor.executemany(f"INSERT INTO t VALUES ({places}, repeat('v', 3000))", keys)
+        cursor.execute("ANALYZE TABLE t")
+    with closing(source_of(mysql_source)) as source, closing(source.snapshot()) as snapshot:
+        (table,) = source.tables()
+        chunks = snapshot.chunks(table, None)
+        parts = [rows_of(snapshot, [chunk]).select(range(len(keys[0]))) for chunk in chunks]
+        found = [tuple(row.values()) for part in parts for row in part.to_pylist()]
+
+    assert sorted(found) == sorted(keys)
+    assert len(chunks) > 3
+    assert max(map(len, parts)) < 1000

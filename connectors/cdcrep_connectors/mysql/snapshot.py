@@ -1,7 +1,7 @@
 """Reads tables as they were at one position, in chunks of key ranges, on several sessions that share one view.
 
-MySQL and MariaDB cannot hand a view from one session to another. So for a moment all writing is locked out (`FLUSH
-TABLES WITH READ LOCK`): the sessions open their views, the log's end is read, and the lock is released.
+The view lives in these sessions, for as long as none of them is lost (`views`). So the server may let them wait for the
+target for as long as it takes, and a result that nobody wants to read to its end is stopped and passed over.
 
 An interrupted copy cannot be told apart from what changed since: rows bear no mark of their age. So it is completed by
 every row of the new view, which the target takes by key; a table without a key begins anew.
@@ -15,27 +15,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from hashlib import sha256
-from itertools import pairwise
-from typing import Final
+from typing import Any, Final
 
 import pyarrow as pa
 
 from cdcrep.connector import Chunk, Copied, Stream
 from cdcrep.errors import CdcrepError, TransientError
-from cdcrep.table import Column, Kind, Table, TableId
+from cdcrep.table import Column, Table, TableId
 from cdcrep_connectors.mysql.connection import Connection
 from cdcrep_connectors.mysql.continuity import query
 from cdcrep_connectors.mysql.dates import Tally
 from cdcrep_connectors.mysql.failures import DRIVER_ERRORS, translate
+from cdcrep_connectors.mysql.key_ranges import key_ranges, quoted, quoted_table
 from cdcrep_connectors.mysql.options import SourceOptions
 from cdcrep_connectors.mysql.replication import hang_up
 from cdcrep_connectors.mysql.result_reading import ResultReader
 from cdcrep_connectors.mysql.views import open_session, open_views
 
-INTEGERS: Final = frozenset(
-    {Kind.INT8, Kind.INT16, Kind.INT32, Kind.INT64, Kind.UINT8, Kind.UINT16, Kind.UINT32, Kind.UINT64}
-)
-MOST_CHUNKS: Final = 10_000
 SIZES: Final = """
 SELECT coalesce(data_length, 0), coalesce(table_rows, 0) FROM information_schema.tables
 WHERE table_schema = %s AND table_name = %s
@@ -67,19 +63,22 @@ class MySQLSnapshot:
         self.note = ""
 
     def chunks(self, table: Table, copied: Copied | None) -> Sequence[Chunk]:
-        """Cut a table into ranges of its key where that is one integer, else leave it whole."""
+        """Cut a table into ranges of its key, as far as its values can be told apart (`key_scales`)."""
         overlapping = copied is not None and bool(table.key)
         # Named after this view: a chunk of an earlier one does not stand for it.
         view = sha256(self.position.encode()).hexdigest()[:12]
-        with self._lock:
-            sizes = query(self._asking, SIZES, table.schema, table.name)
-            size, rows = (int(sizes[0][0]), int(sizes[0][1])) if sizes else (0, 0)
-            ranges = self._ranges(table, size)
+        try:
+            with self._lock:
+                sizes = query(self._asking, SIZES, table.schema, table.name)
+                size, rows = (int(sizes[0][0]), int(sizes[0][1])) if sizes else (0, 0)
+                ranges = key_ranges(self._ask, table, size // self._options.chunk_bytes + 1, rows)
+        except DRIVER_ERRORS as error:
+            raise translate(error, f"looking at the keys of {table.id}") from error
         chunks = []
-        for name, condition in ranges:
-            full = f"{name} of {view}"
-            self._selected[table.id, full] = condition
-            chunks.append(Chunk(table, full, rows // len(ranges), size // len(ranges), overlapping))
+        for number, part in enumerate(ranges, 1):
+            name = f"part {number} of {len(ranges)}, view {view}"
+            self._selected[table.id, name] = part.condition
+            chunks.append(Chunk(table, name, int(rows * part.share), int(size * part.share), overlapping))
         return chunks
 
     def keys(self, table: Table) -> Mapping[str, Stream]:
@@ -98,25 +97,11 @@ class MySQLSnapshot:
         for session in sessions:
             hang_up(session)
 
-    def _ranges(self, table: Table, size: int) -> list[tuple[str, str]]:
-        """Return names and conditions of parts that together are the whole table."""
-        key = [table.columns[i] for i in table.key_positions]
-        count = min(size // self._options.chunk_bytes + 1, MOST_CHUNKS)
-        if count == 1 or len(key) != 1 or key[0].type.kind not in INTEGERS:
-            return [("all", "")]
-        name = quoted(key[0].name)
-        ((low, high),) = query(self._asking, f"SELECT min({name}), max({name}) FROM {quoted_table(table.id)}")
-        if low is None:
-            return [("all", "")]
-        low, high = int(low), int(high)
-        step = max((high - low) // count + 1, 1)
-        edges = list(range(low + step, high + 1, step))
-        bounds = [None, *edges, None]
-        parts = []
-        for first, after in pairwise(bounds):
-            tests = [f"{name} >= {first}"] * (first is not None) + [f"{name} < {after}"] * (after is not None)
-            parts.append((f"keys {'' if first is None else first}-{'' if after is None else after}", _where(tests)))
-        return parts
+    def _ask(self, statement: str) -> list[dict[str, Any]]:
+        with self._asking.cursor() as cursor:
+            cursor.execute(statement)
+            names = [column[0].lower() for column in cursor.description or ()]
+            return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
     def _read(self, id_: TableId, columns: Sequence[Column], condition: str) -> Iterator[pa.RecordBatch]:
         listed = ", ".join(quoted(column.name) for column in columns)
@@ -158,17 +143,3 @@ class MySQLSnapshot:
             with suppress(queue.Empty):
                 return self._idle.get(timeout=0.2)
         raise TransientError("the snapshot was closed")
-
-
-def _where(tests: Sequence[str]) -> str:
-    return f" WHERE {' AND '.join(tests)}" if tests else ""
-
-
-def quoted(name: str) -> str:
-    """Write a name in SQL."""
-    return f"`{name.replace('`', '``')}`"
-
-
-def quoted_table(id_: TableId) -> str:
-    """Write a table's name in SQL."""
-    return f"{quoted(id_.schema)}.{quoted(id_.name)}"

@@ -49,6 +49,9 @@ def open_session(options: SourceOptions, program_name: str) -> Connection:
     session.decoders = {}
     if is_mariadb(session):
         query(session, "SET SESSION idle_transaction_timeout = 0, SESSION idle_readonly_transaction_timeout = 0")
+    else:
+        # Sizes of tables as they are, not as they were a day ago.
+        query(session, "SET SESSION information_schema_stats_expiry = 0")
     return session
 
 

@@ -1,0 +1,185 @@
+"""Cuts a table into ranges of its key that hold about as many rows each, by the server's own estimates.
+
+A range is halved until the server estimates few enough rows in it, which costs a look at the index and not at the rows
+(`EXPLAIN`): so it does not matter how sparse or skewed the keys are. Where one value of a key's first column has too
+many rows, it is cut by the next column.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Final
+
+from cdcrep.table import Table, TableId
+from cdcrep_connectors.mysql.key_scales import INTEGERS, Scale, scale_of
+
+Ask = Callable[[str], Sequence[dict[str, Any]]]
+"""Runs a statement and returns its rows, by the columns' names in lower case."""
+
+Bound = tuple[str, ...]
+"""SQL of the values of a key's first columns."""
+
+MOST_CHUNKS: Final = 10_000
+MOST_QUESTIONS: Final = 50_000
+
+
+KEY: Final = """
+SELECT column_name AS name FROM information_schema.statistics
+WHERE table_schema = {} AND table_name = {} AND index_name = 'PRIMARY' ORDER BY seq_in_index
+"""
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Keys from a bound on, up to that of the next part."""
+
+    start: Bound
+    rows: int
+    """Estimate."""
+
+
+@dataclass(frozen=True)
+class KeyRange:
+    """A part of a table."""
+
+    condition: str
+    """SQL behind the table's name; empty: all rows."""
+    share: float
+    """Of the table's rows, by estimate."""
+
+
+WHOLE: Final = KeyRange("", 1.0)
+
+
+def key_ranges(ask: Ask, table: Table, count: int, rows: int) -> list[KeyRange]:
+    """Cut a table of about so many rows into about `count` ranges, which together are all of it."""
+    count = min(count, MOST_CHUNKS)
+    if count < 2 or not table.key:
+        return [WHOLE]
+    cutter = _Cutter(ask, table, max(rows // count, 1))
+    parts = cutter.ascending(_merged(cutter.parts(), cutter.target))
+    total = max(sum(part.rows for part in parts), 1)
+    bounds: list[Bound] = [*(part.start for part in parts), ()]
+    return [
+        KeyRange(_where(_between(cutter.names, start, after)), part.rows / total)
+        for (start, after), part in zip(pairwise(bounds), parts, strict=True)
+    ] or [WHOLE]
+
+
+class _Cutter:
+    def __init__(self, ask: Ask, table: Table, target: int) -> None:
+        self._ask = ask
+        self.target = target
+        # As the index has them, which may be otherwise than the table does.
+        order = ask(KEY.format(*map(_text_literal, (table.schema, table.name))))
+        columns = {column.name: column for column in table.columns}
+        self._key = [columns[_decoded(row["name"])] for row in order]
+        self.names = [quoted(column.name) for column in self._key]
+        # Not FORCE INDEX, with which MySQL looks for no estimate.
+        self._rows_of = f"FROM {quoted_table(table.id)} USE INDEX (PRIMARY)"
+        self._questions = 0
+
+    def parts(self, first: Bound = ()) -> Iterator[_Part]:
+        """Yield the parts of all rows whose key begins so, in order."""
+        name = self.names[len(first)]
+        same = " AND ".join(f"{each} = {value}" for each, value in zip(self.names, first, strict=False))
+        (edges,) = self._ask(f"SELECT min({name}) AS low, max({name}) AS high {self._rows_of}{_where(same)}")
+        low, high = edges["low"], edges["high"]
+        scale = None if low is None else scale_of(self._key[len(first)], low, high)
+        if scale is not None and scale.first < scale.last:
+            yield from self._halved(scale, first, scale.first, scale.last + 1, self.target * 3)
+
+    def _halved(self, scale: Scale, first: Bound, low: int, after: int, rows: int) -> Iterator[_Part]:
+        """Yield the parts of the keys numbered from `low` to before `after`."""
+        start = (*first, scale.literal(low))
+        if rows <= self.target or self._questions >= MOST_QUESTIONS:
+            yield _Part(start, rows)
+        elif after - low > 1:
+            middle = (low + after) // 2
+            yield from self._halved(scale, first, low, middle, self._rows(scale, first, low, middle))
+            yield from self._halved(scale, first, middle, after, self._rows(scale, first, middle, after))
+        else:
+            yield _Part(start, 0)
+            deeper = len(start) < len(self.names) and self._key[len(first)].type.kind in INTEGERS
+            within = [*self.parts(start)] if deeper else []
+            yield from within or [_Part(start, rows)]
+
+    def _rows(self, scale: Scale, first: Bound, low: int, after: int) -> int:
+        """Return the server's estimate."""
+        self._questions += 1
+        start, end = (*first, scale.literal(low)), (*first, scale.literal(after))
+        condition = _between(self.names, start, end)
+        answer = self._ask(f"EXPLAIN FORMAT=TRADITIONAL SELECT 1 {self._rows_of}{_where(condition)}")
+        return int(answer[0].get("rows") or 0) if answer else 0
+
+    def ascending(self, parts: Sequence[_Part]) -> list[_Part]:
+        """Leave out bounds in front of which there is no row: what remains ascends also by the server's comparison.
+
+        A row that is not below one bound and is below the next proves that these two ascend.
+        """
+        kept: list[_Part] = []
+        for part in parts:
+            if not kept:
+                kept.append(_Part((), part.rows))
+                continue
+            last = kept[-1]
+            condition = _between(self.names, last.start, part.start)
+            if self._ask(f"SELECT 1 {self._rows_of}{_where(condition)} LIMIT 1"):
+                kept.append(part)
+            else:
+                kept[-1] = _Part(last.start, last.rows + part.rows)
+        return kept
+
+
+def _merged(parts: Iterator[_Part], target: int) -> list[_Part]:
+    """Join small neighbours."""
+    merged: list[_Part] = []
+    for part in parts:
+        if merged and merged[-1].rows + part.rows <= target * 3 // 2:
+            merged[-1] = _Part(merged[-1].start, merged[-1].rows + part.rows)
+        else:
+            merged.append(part)
+    return merged
+
+
+def quoted(name: str) -> str:
+    """Write a name in SQL."""
+    return f"`{name.replace('`', '``')}`"
+
+
+def quoted_table(id_: TableId) -> str:
+    """Write a table's name in SQL."""
+    return f"{quoted(id_.schema)}.{quoted(id_.name)}"
+
+
+def _between(names: Sequence[str], start: Bound, after: Bound) -> str:
+    """Write the condition for keys from one bound to before another; an empty bound is none."""
+    tests = []
+    if start:
+        tests.append(_compared(names, start, ">", ">="))
+    if after:
+        tests.append(_compared(names, after, "<", "<"))
+    return " AND ".join(tests)
+
+
+def _compared(names: Sequence[str], bound: Bound, strictly: str, last: str) -> str:
+    """Compare a key's first columns with a bound, written so that the servers use the key's index."""
+    *before, end = range(len(bound))
+    test = f"{names[end]} {last} {bound[end]}"
+    for i in reversed(before):
+        test = f"({names[i]} {strictly} {bound[i]} OR ({names[i]} = {bound[i]} AND {test}))"
+    return test
+
+
+def _text_literal(text: str) -> str:
+    return "'" + text.replace("\\", "\\\\").replace("'", "''") + "'"
+
+
+def _decoded(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def _where(condition: str) -> str:
+    return f" WHERE {condition}" if condition else ""
