@@ -53,8 +53,7 @@ class MySQLOrigin:
 
     def roll_back(self, *statements: Statement) -> None:
         with self.server.connect(autocommit=False) as connection, connection.cursor() as cursor:
-            # TRUNCATE would commit.
-            run(cursor, [each for each in statements if not isinstance(each, Truncate)])
+            run(cursor, statements)
             connection.rollback()
 
     def rows(self, table: Table) -> list[Row]:

@@ -1,23 +1,20 @@
-"""Following real MySQL and MariaDB servers: prepared transactions, statements that stop, parts of a table, refusals."""
+"""Following real MySQL and MariaDB servers: statements that stop, parts of a table, refusals."""
 
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import closing
 
 import pyarrow as pa
 import pytest
 
-from cdcrep.changes import Batch
-from cdcrep.connector import Copied, Pipeline
+from cdcrep.connector import Pipeline
 from cdcrep.errors import DataError, DivergedError
-from cdcrep.position import Position
 from cdcrep.selection import Selection
-from cdcrep.table import TableId
 from cdcrep_connectors.mysql.options import SourceOptions
-from cdcrep_connectors.mysql.position import parse_position
 from cdcrep_connectors.mysql.source import MySQLSource
+from tests.integration.mysql_following import here, read, source_of
 from tests.servers.fix_mysql import StartMySQL, every_mysql
 from tests.servers.mysql_database import MySQLDatabase
 
@@ -38,63 +35,6 @@ VALUES = (
 def collected() -> Iterator[None]:
     yield
     gc.collect()
-
-
-def source_of(database: MySQLDatabase, pattern: str = "*") -> MySQLSource:
-    pipeline = Pipeline("test", Selection((f"{database.name}.{pattern}",)), heartbeat_seconds=0.2)
-    return MySQLSource(pipeline, SourceOptions.model_validate({"url": database.url, "chunk_bytes": 1 << 20}))
-
-
-def here(database: MySQLDatabase) -> tuple[Position, Mapping[TableId, Copied]]:
-    """Return the log's end, and all tables as copied there."""
-    with closing(source_of(database)) as source:
-        position = source.current()
-        return position, {table.id: Copied(position) for table in source.tables()}
-
-
-def read(database: MySQLDatabase, after: Position, copied: Mapping[TableId, Copied]) -> list[Batch]:
-    """Read what has committed by now."""
-    with closing(source_of(database)) as source:
-        return list(source.stream(after, copied, source.current()))
-
-
-def ids(batches: list[Batch]) -> list[int]:
-    return [value for batch in batches for changes in batch.changes for value in changes.new.column("id").to_pylist()]
-
-
-def prepare(database: MySQLDatabase, xid: str, number: int) -> None:
-    with database.connect() as connection, connection.cursor() as cursor:
-        cursor.execute(f"XA START '{xid}'")
-        cursor.execute(f"INSERT INTO t VALUES ({number})")
-        cursor.execute(f"XA END '{xid}'")
-        cursor.execute(f"XA PREPARE '{xid}'")
-
-
-@every_mysql
-def test_prepared_transactions_come_when_they_are_committed_also_after_restarts(mysql_source: MySQLDatabase) -> None:
-    mysql_source.execute("CREATE TABLE t (id int PRIMARY KEY)")
-    after, copied = here(mysql_source)
-    one, two = f"one-{mysql_source.name}"[:40], f"two-{mysql_source.name}"[:40]
-    prepare(mysql_source, one, 1)
-    mysql_source.execute("INSERT INTO t VALUES (2)")
-    prepare(mysql_source, two, 3)
-    mysql_source.execute("INSERT INTO t VALUES (4)")
-
-    first = read(mysql_source, after, copied)
-    assert first[-1].position is not None
-    place = parse_position(first[-1].position)
-    mysql_source.execute(f"XA COMMIT '{one}'")
-    mysql_source.execute(f"XA ROLLBACK '{two}'")
-    mysql_source.execute("INSERT INTO t VALUES (5)")
-    second = read(mysql_source, first[-1].position, copied)
-
-    assert second[-1].position is not None
-    end = parse_position(second[-1].position)
-    assert ids(first) == [2, 4]
-    assert place.begin != place.reached
-    assert ids(second) == [1, 5]
-    assert end.begin == end.reached
-    assert ids(read(mysql_source, second[-1].position, copied)) == []
 
 
 @every_mysql

@@ -13,10 +13,11 @@ import numpy as np
 from cdcrep.changes import Batch, Changes, merge
 from cdcrep.columns import Positions, integers
 from cdcrep.connector import Copied
-from cdcrep.errors import DataError
+from cdcrep.errors import DataError, DivergedError
 from cdcrep.table import Table, TableId
 from cdcrep_connectors.mysql import event_types
 from cdcrep_connectors.mysql.binlog import Decoder
+from cdcrep_connectors.mysql.continuity import AGAIN
 from cdcrep_connectors.mysql.control_events import read_heartbeat, read_heartbeat_v2, read_rotate, read_xa_prepare
 from cdcrep_connectors.mysql.dates import Tally
 from cdcrep_connectors.mysql.event_types import EventType
@@ -91,6 +92,7 @@ class BatchAssembler:
         tally: Tally | None = None,
     ) -> None:
         self._place = after
+        self._created_file = after.begin.file
         self._progress = after.begin
         self._after = after.reached
         self._replaying = after.begin != after.reached
@@ -107,7 +109,7 @@ class BatchAssembler:
         """How many of the packets that were last taken need not be kept."""
         copies = {table: parse_position(copy.position).reached for table, copy in copied.items()}
         self._settled = {table: at for table, at in copies.items() if not after.reached.contains(at)}
-        self._prepared = PreparedTransactions()
+        self._prepared = PreparedTransactions(bounds.size)
         self._open: OpenTransaction | None = None
         self._row_bytes = float("inf")
         self._skipped = 0
@@ -166,6 +168,21 @@ class BatchAssembler:
         if events.types[index] == EventType.ROTATE:
             rotate = read_rotate(events.content(index), 0)
             self._progress = replace(self._progress, file=rotate.file, offset=rotate.position)
+        elif self._progress.gtids is None:
+            self._check_file(int(integers(events.buffer, "<u4")[events.start[index]]))
+
+    def _check_file(self, created: int) -> None:
+        """Compare when a file was begun with what the position says of the file of this name."""
+        same = self._progress.file == self._created_file
+        if same and self._place.created not in (0, created):
+            raise DivergedError(
+                f"the server's log was reset: its file {self._progress.file} is another one than the target was filled "
+                "from",
+                hint=AGAIN,
+            )
+        self._created_file = self._progress.file
+        if self._prepared.begin(self._progress).file == self._progress.file:
+            self._place = replace(self._place, created=created)
 
     def _take_part(self, part: _Part) -> Generator[Batch, None, int]:
         """Take events of one file; return how many need not be kept."""
@@ -185,11 +202,17 @@ class BatchAssembler:
             yield from self._go_on(self._open, rest, finished=False)
             return len(part.events)
         if not len(rest.events):
-            self._note_heartbeat(waiting.events, int(found.last[-1]) + 1 if len(found) else 0)
+            self._note_rest(waiting.slice(int(found.last[-1]) + 1 if len(found) else 0, len(waiting.events)))
         return at + found.rest
 
-    def _note_heartbeat(self, events: Events, first: int) -> None:
-        beats = first + np.flatnonzero(np.isin(events.types[first:], (EventType.HEARTBEAT, EventType.HEARTBEAT_V2)))
+    def _note_rest(self, part: _Part) -> None:
+        """Move over events outside of transactions, and as far as heartbeats say."""
+        events = part.events
+        is_beat = np.isin(events.types, (EventType.HEARTBEAT, EventType.HEARTBEAT_V2))
+        beats = np.flatnonzero(is_beat)
+        if not is_beat.all():
+            offset = int(part.after[~is_beat].max())
+            self._progress = replace(self._progress, offset=max(offset, self._progress.offset))
         if not len(beats):
             return
         index = int(beats[-1])

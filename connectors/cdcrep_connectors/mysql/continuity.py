@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from cdcrep.errors import DivergedError, SetupError
+from cdcrep.errors import DivergedError, SetupError, TransientError
 from cdcrep_connectors.mysql.connection import Connection, is_mariadb
 from cdcrep_connectors.mysql.failures import DRIVER_ERRORS, translate
 from cdcrep_connectors.mysql.gtid_sets import GtidSet
@@ -110,6 +110,22 @@ def check_position(after: Place, log: ServerLog) -> Place:
         )
     _check_kept(after, log, same_files=not failed_over)
     return replace(after, server=now.server)
+
+
+def check_history(before: Place, connection: Connection) -> None:
+    """Make sure that a server still knows a place that a running stream has passed.
+
+    Raises:
+        DivergedError: its log was reset under the stream.
+        TransientError: another server answers than the stream's, which has to begin again.
+    """
+    now = place_now(connection)
+    if now.server != before.server:
+        raise TransientError(f"the address leads to another server now: {now.server} instead of {before.server}")
+    if not now.reached.contains(before.reached):
+        raise DivergedError(
+            "the server lacks transactions that its log had: the log was reset, or the server was restored", hint=AGAIN
+        )
 
 
 def _check_kept(after: Place, log: ServerLog, *, same_files: bool) -> None:

@@ -10,20 +10,17 @@ import pickle
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import IO, Final
+from typing import IO
 
 from cdcrep.changes import Batch
 from cdcrep.errors import SetupError
 
-IN_MEMORY: Final = 64 << 20
-"""Bytes, as received, of all prepared transactions together; what comes beyond goes to files."""
-
 
 @dataclass
 class Room:
-    """Bytes in memory that several `Held` share."""
+    """Bytes in memory, as received, that several `Held` share; what comes beyond goes to files."""
 
-    limit: int = IN_MEMORY
+    limit: int
     used: int = 0
 
 

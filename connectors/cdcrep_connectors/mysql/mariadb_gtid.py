@@ -78,6 +78,14 @@ class MariadbGtidState:
         """Tell whether all that another state includes is included."""
         return all(gtid in self for gtid in other.last.values())
 
+    def forked_from(self, other: MariadbGtidState) -> bool:
+        """Tell whether both end with transactions of one number in a domain that are not the same.
+
+        Where one is ahead only the server's log can tell, and it does when it is asked for what follows.
+        """
+        pairs = [(gtid, self.last.get(domain)) for domain, gtid in other.last.items()]
+        return any(mine is not None and mine.sequence == gtid.sequence and mine != gtid for gtid, mine in pairs)
+
     def add(self, gtids: Iterable[MariadbGtid]) -> MariadbGtidState:
         """Return the state after more transactions, in commit order."""
         return MariadbGtidState.of([*self.last.values(), *gtids])

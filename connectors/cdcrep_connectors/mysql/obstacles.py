@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from cdcrep.connector import Obstacle, Pipeline
-from cdcrep.errors import SetupError, TransientError
+from cdcrep.errors import SetupError
 from cdcrep.table import Table, TableId
 from cdcrep_connectors.mysql.catalog import Catalog, Described
 from cdcrep_connectors.mysql.indirect import CASCADES
@@ -57,16 +57,13 @@ def obstacles(found: Survey) -> list[Obstacle]:
     return listed
 
 
-def look_again(pipeline: Pipeline, catalog: Catalog, server: str, *, mariadb: bool) -> None:
+def look_again(pipeline: Pipeline, catalog: Catalog, *, mariadb: bool) -> None:
     """Look at what can change beside a running stream without standing in the log.
 
     Raises:
         SetupError: replication would not be allowed to start now.
-        TransientError: another server answers than the stream's, which has to begin again.
     """
     settings = read_settings(catalog.fetch, mariadb=mariadb)
-    if settings.server != server:
-        raise TransientError(f"the address leads to another server now: {settings.server} instead of {server}")
     cascades = [] if settings.logs_cascades else _cascade_obstacles(_cascades(pipeline, catalog))
     refuse_fatal([*settings_obstacles(settings), *privilege_obstacles(settings), *cascades])
 

@@ -3,7 +3,8 @@
     mysql/<server uuid>/<GTID set>/<file>:<offset>[/<GTID set>/<file>:<offset>]
     mariadb/<server id>/<last GTID per domain>/<file>:<offset>[/…]
 
-Behind them `/nulled=<count>` says how many dates became NULL because no calendar has them.
+Behind them may stand `/nulled=<count>`, how many dates became NULL because no calendar has them, and without GTIDs
+`/created=<seconds>`, when the file was begun: after a reset another one may have its name.
 
 The second pair, where there is one, is where reading must begin again: before the oldest XA transaction that is
 prepared and neither committed nor rolled back. Without GTIDs their field is empty and the file alone counts.
@@ -48,7 +49,7 @@ class Progress:
         if isinstance(self.gtids, GtidSet) and isinstance(other.gtids, GtidSet):
             return self.gtids.contains(other.gtids)
         if isinstance(self.gtids, MariadbGtidState) and isinstance(other.gtids, MariadbGtidState):
-            return self.gtids.contains(other.gtids)
+            return self.gtids.contains(other.gtids) and not self.gtids.forked_from(other.gtids)
         return self.order() >= other.order()
 
     def order(self) -> tuple[int, int]:
@@ -75,6 +76,8 @@ class Place:
     """Where reading must begin: at `reached`, or before it for the sake of prepared XA transactions."""
     nulled: int = 0
     """Dates that no calendar has and that became NULL, up to `reached`."""
+    created: int = 0
+    """Without GTIDs: when the file of `begin` was begun, in seconds since 1970; 0: not known."""
 
     def at(self, reached: Progress, begin: Progress | None = None) -> Place:
         """Return another place of the same server."""
@@ -83,8 +86,8 @@ class Place:
     def position(self) -> Position:
         """Write it."""
         begin = "" if self.begin == self.reached else f"/{self.begin}"
-        nulled = f"/nulled={self.nulled}" if self.nulled else ""
-        return Position(f"{'mariadb' if self.mariadb else 'mysql'}/{self.server}/{self.reached}{begin}{nulled}")
+        more = f"/nulled={self.nulled}" * (self.nulled > 0) + f"/created={self.created}" * (self.created > 0)
+        return Position(f"{'mariadb' if self.mariadb else 'mysql'}/{self.server}/{self.reached}{begin}{more}")
 
 
 def parse_position(position: Position) -> Place:
@@ -94,20 +97,21 @@ def parse_position(position: Position) -> Place:
         DivergedError: it was not written by `Place.position`, so the checkpoint belongs to something else.
     """
     fields = position.split("/")
-    counted = fields.pop().removeprefix("nulled=") if fields[-1].startswith("nulled=") else "0"
+    created = fields.pop().removeprefix("created=") if fields[-1].startswith("created=") else "0"
+    nulled = fields.pop().removeprefix("nulled=") if fields[-1].startswith("nulled=") else "0"
     try:
         if fields[0] not in ("mysql", "mariadb") or len(fields) not in (4, 6):
             raise ValueError
         mariadb = fields[0] == "mariadb"
         reached = _progress(fields[2], fields[3], mariadb)
         begin = _progress(fields[4], fields[5], mariadb) if len(fields) == 6 else reached
-        nulled = int(counted)
+        numbers = int(nulled), int(created)
     except (ValueError, DataError):
         raise DivergedError(
             f"the position {position[:80]!r} is not one of a MySQL or MariaDB server",
             hint="the target follows another kind of source under this pipeline name: choose another name",
         ) from None
-    return Place(fields[1], mariadb, reached, begin, nulled)
+    return Place(fields[1], mariadb, reached, begin, *numbers)
 
 
 def _progress(gtids: str, place: str, mariadb: bool) -> Progress:

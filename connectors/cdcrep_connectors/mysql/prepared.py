@@ -9,7 +9,7 @@ from typing import Final
 
 from cdcrep.errors import DataError, DivergedError
 from cdcrep.table import TableId
-from cdcrep_connectors.mysql.held import IN_MEMORY, Held, Room
+from cdcrep_connectors.mysql.held import Held, Room
 from cdcrep_connectors.mysql.position import Progress
 
 _XA: Final = re.compile(r"\s*XA\s+(COMMIT|ROLLBACK)\s+X'([0-9A-Fa-f]*)',\s*X'([0-9A-Fa-f]*)',\s*(\d+)", re.IGNORECASE)
@@ -29,10 +29,11 @@ class Prepared:
 class PreparedTransactions:
     """The prepared transactions of one stream, oldest first.
 
-    A start after a crash reads them again from the log (`begin`), so what is held need not outlive the process.
+    A start after a crash reads them again from the log (`begin`), so what is held need not outlive the process. Beyond
+    `in_memory` bytes of all together it is held in files.
     """
 
-    def __init__(self, in_memory: int = IN_MEMORY) -> None:
+    def __init__(self, in_memory: int) -> None:
         self._room = Room(in_memory)
         self._open: dict[bytes, Prepared] = {}
 

@@ -33,8 +33,6 @@ class ServerSettings:
     """What a server says about itself."""
 
     mariadb: bool
-    server: str
-    """MySQL: its uuid; MariaDB: its id."""
     variables: Mapping[str, str]
     """In upper case."""
     grants: Sequence[str]
@@ -54,11 +52,9 @@ def read_settings(fetch: Fetch, *, mariadb: bool) -> ServerSettings:
     """Ask for everything, changing nothing."""
     names = ", ".join(f"'{name}'" for name in NAMES)
     rows = fetch(f"SHOW GLOBAL VARIABLES WHERE variable_name IN ({names})")
-    ((server,),) = fetch(f"SELECT @@global.{'server_id' if mariadb else 'server_uuid'}")
     log_status = _first(fetch, "SHOW BINARY LOG STATUS", "SHOW MASTER STATUS")
     return ServerSettings(
         mariadb,
-        str(server),
         {str(name).lower(): str(value).upper() for name, value in rows},
         [str(grant).upper() for (grant,) in fetch(_show_grants(fetch, mariadb=mariadb))],
         any(str(part or "") for row in log_status for part in row[2:4]),

@@ -14,7 +14,7 @@ from cdcrep.position import Position
 from cdcrep.table import Table, TableId
 from cdcrep_connectors.mysql.catalog import Catalog
 from cdcrep_connectors.mysql.connection import Connection, connect
-from cdcrep_connectors.mysql.continuity import place_now, read_log
+from cdcrep_connectors.mysql.continuity import check_history, place_now, read_log
 from cdcrep_connectors.mysql.dates import Tally
 from cdcrep_connectors.mysql.obstacles import Survey, look_again, obstacles, refuse_fatal, survey
 from cdcrep_connectors.mysql.options import SourceOptions
@@ -131,7 +131,10 @@ class MySQLSource:
         return survey(self._pipeline, catalog, mariadb=catalog.is_mariadb)
 
     def _look_again(self, place: Place) -> None:
-        look_again(self._pipeline, self._look_up(), place.server, mariadb=place.mariadb)
+        """Look at what a stream relies on that has passed a place."""
+        with self._connect() as session:
+            check_history(place, session)
+            look_again(self._pipeline, Catalog(session), mariadb=place.mariadb)
 
     def _look_up(self) -> Catalog:
         """Return the catalogue on a session that is opened when first needed or lost."""

@@ -139,11 +139,12 @@ class BinlogStream:
     def _batches(self, link: _Link, place: Place, until: Place | None) -> Iterator[Batch]:
         assembler, patience = link.assembler, self._pipeline.heartbeat_seconds
         yielded, yielded_at = place, time.monotonic()
-        look_at = yielded_at + LOOK_SECONDS
+        # What the server has sent it may not count as committed yet: of each look the place is checked in the next.
+        looked, look_at = place, yielded_at + LOOK_SECONDS
         while not self._stopping.is_set() and (until is None or not yielded.reached.contains(until.reached)):
             if time.monotonic() >= look_at:
-                self._look_again(place)
-                look_at = time.monotonic() + LOOK_SECONDS
+                self._look_again(looked)
+                looked, look_at = assembler.reached, time.monotonic() + LOOK_SECONDS
             due = max(0.0, yielded_at + patience - time.monotonic())
             waits = not assembler.in_pieces and assembler.reached != yielded
             packets = link.reader.read(due if waits else patience)

@@ -141,7 +141,7 @@ def test_a_backslash_ends_no_string_where_it_escapes() -> None:
 
 
 def test_ways_lead_to_tables_over_several_objects() -> None:
-    rows = {
+    rows: dict[str, list[tuple[object, ...]]] = {
         DEFINITIONS: [
             ("shop", "v", "select `a` from `shop`.`Items`"),
             ("shop", "f", "begin insert into v values (1); end"),

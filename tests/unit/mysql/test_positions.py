@@ -19,14 +19,19 @@ def mysql(last: int, offset: int = 4) -> Progress:
     return Progress(GtidSet.parse(f"{UUID}:1-{last}"), "binlog.000002", offset)
 
 
+def _still(server: str, mariadb: bool, reached: Progress) -> Place:
+    return Place(server, mariadb, reached, reached)
+
+
 @pytest.mark.parametrize(
     "place",
     [
         Place(UUID, False, mysql(5), mysql(5)),
         Place(UUID, False, mysql(5), mysql(3)),
-        Place(UUID, False, mysql(5), mysql(3), 17),
-        Place("1", True, *[Progress(MariadbGtidState.parse("0-1-100,7-2-3"), "a.b.000001", 400)] * 2),
-        Place(UUID, False, *[Progress(None, "bin log/x".replace("/", "-") + ".999999", 4)] * 2),
+        Place(UUID, False, mysql(5), mysql(3), 17, 1_700_000_000),
+        Place(UUID, False, mysql(5), mysql(5), 0, 1_700_000_000),
+        _still("1", True, Progress(MariadbGtidState.parse("0-1-100,7-2-3"), "a.b.000001", 400)),
+        _still(UUID, False, Progress(None, "bin log/x".replace("/", "-") + ".999999", 4)),
     ],
 )
 def test_a_position_is_read_as_it_was_written(place: Place) -> None:
@@ -49,6 +54,13 @@ def test_what_is_no_position_of_such_a_server_is_refused(text: str) -> None:
         parse_position(Position(text))
 
 
+def test_a_fork_of_mariadbs_history_contains_nothing_of_the_other() -> None:
+    ours, theirs = (Progress(MariadbGtidState.parse(text), "b.1", 4) for text in ("0-1-5,1-1-2", "0-2-5,1-1-2"))
+
+    assert not theirs.contains(ours)
+    assert ours.contains(Progress(MariadbGtidState.parse("0-1-5"), "b.1", 4))
+
+
 def test_files_are_ordered_by_their_numbers() -> None:
     early, late = Progress(None, "b.999999", 9000), Progress(None, "b.1000000", 4)
 
@@ -65,7 +77,7 @@ def test_reading_begins_where_the_position_says() -> None:
 
 
 def test_reading_begins_before_the_oldest_prepared_transaction() -> None:
-    prepared = PreparedTransactions()
+    prepared = PreparedTransactions(0)
     prepared.add(b"\1\0\0\0\1\0a", Prepared(mysql(3), prepared.hold()))
     prepared.add(b"\1\0\0\0\1\0b", Prepared(mysql(4), prepared.hold()))
 
@@ -78,4 +90,4 @@ def test_reading_begins_before_the_oldest_prepared_transaction() -> None:
 
 def test_the_commit_of_an_unknown_prepared_transaction_stops() -> None:
     with pytest.raises(DivergedError):
-        PreparedTransactions().finish("XA COMMIT X'61',X'',1")
+        PreparedTransactions(0).finish("XA COMMIT X'61',X'',1")
