@@ -8,7 +8,9 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import psycopg
 import pytest
 
 from cdcrep.errors import ConfigError, SetupError
@@ -19,38 +21,71 @@ from tests.servers.fix_postgres import DEFAULT_MAJOR, StartServer
 
 
 @pytest.fixture
-def certificate() -> Iterator[Path]:
-    """A directory with a self-signed `tls.crt` for localhost and its `tls.key`, which a server may read."""
+def certificates() -> Iterator[Path]:
+    """A directory with self-signed `tls.crt` and `other.crt` for localhost and their keys, which a server may read."""
     # Not below tmp_path, which the server's user cannot enter.
     directory = Path(tempfile.mkdtemp(prefix="cdcrep-tls-", dir="/tmp"))
     directory.chmod(0o755)
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"]
-    key, crt = directory / "tls.key", directory / "tls.crt"
-    subprocess.run([*command, "-keyout", key, "-out", crt], check=True, capture_output=True)
-    if os.geteuid() == 0:
-        os.chown(key, 65534, 65534)
+    for name in ("tls", "other"):
+        key, crt = directory / f"{name}.key", directory / f"{name}.crt"
+        subprocess.run([*command, "-keyout", key, "-out", crt], check=True, capture_output=True)
+        if os.geteuid() == 0:
+            os.chown(key, 65534, 65534)
     yield directory
     shutil.rmtree(directory)
 
 
-def test_a_servers_certificate_with_another_name_is_refused(
-    own_postgres_server: StartServer, certificate: Path, tmp_path: Path
-) -> None:
+@pytest.fixture
+def encrypted(own_postgres_server: StartServer, certificates: Path) -> Database:
+    """A database with a table of three rows, whose server takes connections with TLS only."""
     server = own_postgres_server(
-        ssl="on", ssl_cert_file=str(certificate / "tls.crt"), ssl_key_file=str(certificate / "tls.key")
+        ssl="on", ssl_cert_file=str(certificates / "tls.crt"), ssl_key_file=str(certificates / "tls.key")
     )
-    source = Database.create(RunningServer(DEFAULT_MAJOR, server.dsn))
-    source.execute("CREATE TABLE t (id bigint PRIMARY KEY)")
-    pipeline = Pipeline.create(tmp_path, source, f"duckdb:///{tmp_path / 'target.duckdb'}", ("t",))
-    verified = f"{source.url}?sslmode=verify-full&sslrootcert={certificate / 'tls.crt'}"
+    rules = server.data_directory / "pg_hba.conf"
+    rules.write_text("hostssl all all 127.0.0.1/32 trust\nhostssl all all ::1/128 trust\n")
+    database = Database.create(RunningServer(DEFAULT_MAJOR, f"{server.dsn} sslmode=require"))
+    database.execute("SELECT pg_reload_conf()")
+    with pytest.raises(psycopg.OperationalError, match="no encryption"):
+        database.connect(sslmode="disable")
+    database.execute("CREATE TABLE t (id bigint PRIMARY KEY); INSERT INTO t VALUES (1), (2), (3)")
+    return database
 
-    right = command(pipeline, "check", "--set", f"source.url={verified.replace('127.0.0.1', 'localhost')}")
-    wrong = command(pipeline, "run", "--set", f"source.url={verified}")
 
-    assert right.code == 0, right.output
-    assert wrong.code == SetupError.exit_code, wrong.output
-    assert "certificate" in wrong.output
-    assert source.execute("SELECT 1 FROM pg_replication_slots") == []
+def verified(database: Database, certificate: Path, host: str = "localhost") -> str:
+    """Return the URL of a database whose server must have this certificate and this name."""
+    parts = urlsplit(database.url)
+    address = parts.netloc.replace("127.0.0.1", host)
+    return parts._replace(netloc=address, query=f"sslmode=verify-full&sslrootcert={certificate}").geturl()
+
+
+WRONG = (("other.crt", "localhost"), ("tls.crt", "127.0.0.1"))
+"""Another certificate than the server's; another name than the certificate's."""
+
+
+@pytest.mark.parametrize("section", ["source", "target"])
+def test_a_server_that_is_not_the_right_one_is_refused(
+    encrypted: Database, certificates: Path, tmp_path: Path, section: str
+) -> None:
+    right = verified(encrypted, certificates / "tls.crt")
+    pipeline = Pipeline.create(tmp_path, encrypted, right, ("t",))
+
+    for name, host in WRONG:
+        urls = {"source": right, "target": right, section: verified(encrypted, certificates / name, host)}
+        ended = command(pipeline, "run", "--until-current", *(f"--set={each}.url={url}" for each, url in urls.items()))
+
+        assert ended.code == SetupError.exit_code, ended.output
+        assert "certificate" in ended.output
+    assert encrypted.execute("SELECT 1 FROM pg_replication_slots") == []
+
+
+def test_a_backfill_into_duckdb_reads_over_tls(encrypted: Database, certificates: Path, tmp_path: Path) -> None:
+    pipeline = Pipeline.create(tmp_path, encrypted, f"duckdb:///{tmp_path / 'target.duckdb'}", ("t",))
+
+    ended = command(pipeline, "backfill", "--set", f"source.url={verified(encrypted, certificates / 'tls.crt')}")
+
+    assert ended.code == 0, ended.output
+    assert pipeline.target_rows("t") == [("1",), ("2",), ("3",)]
 
 
 @pytest.mark.parametrize("section", ["source", "target"])

@@ -62,7 +62,7 @@ def test_ports_are_published_on_loopback_only(compose: dict[str, Any]) -> None:
 def test_the_image_runs_cdcrep_without_root() -> None:
     lines = (DOCKER / "Dockerfile").read_text().splitlines()
 
-    assert "USER cdcrep" in lines
+    assert "USER 10001:10001" in lines
     assert 'ENTRYPOINT ["cdcrep"]' in lines
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import os
 import re
@@ -193,10 +194,16 @@ def _tls(options: ServerOptions, given: Mapping[str, str]) -> dict[str, str]:
             )
         return {"sslmode": VERIFIED, "sslrootcert": _root_certificate(given)}
     if mode != VERIFIED:
-        log.warning("connection is not verified", server=describe(options), sslmode=mode or "prefer")
+        _warn_of_unverified(describe(options), mode or "prefer")
         # Whoever answers in the server's place must at least not be given the password itself.
         return {"sslmode": mode or "prefer", "require_auth": given.get("require_auth", "!password")}
     return {"sslmode": VERIFIED, "sslrootcert": _root_certificate(given)}
+
+
+@functools.cache
+def _warn_of_unverified(server: str, mode: str) -> None:
+    """Warn once: a pipeline connects again and again."""
+    log.warning("connections are not verified", server=server, sslmode=mode)
 
 
 def _root_certificate(given: Mapping[str, str]) -> str:
