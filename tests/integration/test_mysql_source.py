@@ -14,7 +14,7 @@ from cdcrep.errors import DataError, DivergedError
 from cdcrep.selection import Selection
 from cdcrep_connectors.mysql.options import SourceOptions
 from cdcrep_connectors.mysql.source import MySQLSource
-from tests.integration.mysql_following import here, read, source_of
+from tests.integration.mysql_following import here, ids, read, run, source_of
 from tests.servers.fix_mysql import StartMySQL, every_mysql
 from tests.servers.mysql_database import MySQLDatabase
 
@@ -62,6 +62,26 @@ def test_a_change_logged_as_its_statement_stops(mysql_source: MySQLDatabase) -> 
 
     with pytest.raises(DataError, match="as its statement"):
         read(mysql_source, after, copied)
+
+
+@every_mysql
+def test_an_inserted_row_without_its_defaults_is_refused_until_the_table_is_copied_anew(
+    mysql_source: MySQLDatabase,
+) -> None:
+    run(mysql_source, "CREATE TABLE t (id int PRIMARY KEY, n int DEFAULT 7, v varchar(10))")
+    after, copied = here(mysql_source)
+    minimal = "SET SESSION binlog_row_image = MINIMAL"
+    run(mysql_source, minimal, "INSERT INTO t VALUES (1, 2, 'v')", "UPDATE t SET n = 3", "DELETE FROM t")
+    assert ids(read(mysql_source, after, copied)) == [1, 1, None]
+
+    run(mysql_source, minimal, "INSERT INTO t (id) VALUES (2)")
+    with pytest.raises(DataError, match=r"t: an inserted row has no value in the column 'n'") as raised:
+        read(mysql_source, after, copied)
+    _, anew = here(mysql_source)
+    run(mysql_source, "INSERT INTO t VALUES (3, 4, 'w')")
+
+    assert "copy the table anew" in str(raised.value.hint)
+    assert ids(read(mysql_source, after, anew)) == [3]
 
 
 @every_mysql

@@ -395,17 +395,15 @@ class BatchAssembler:
     def _decode(self, part: _Part, without: frozenset[TableId], counts: Counter[tuple[TableId, str]]) -> Batch:
         if not len(part.events):
             return Batch(None)
-        decoded = self._decoder.decode(part.events)
+        decoded = self._decoder.decode(part.events, without)
         changes = decoded.changes
-        for (table, column), count in decoded.impossible_dates.items():
-            if table not in without:
-                counts[table, column] += count
+        counts.update(decoded.impossible_dates)
         if count := sum(map(len, changes)):
             rows = _ROWS[part.events.types]
             size = int((part.events.end - part.events.start)[rows].sum())
             # Events of other tables count as well: then rows seem larger and batches stay within the bytes' bound.
             self._row_bytes = min(self._row_bytes, max(size / count, 1.0))
-        return _without(Batch(None, changes, size=part.size), without)
+        return Batch(None, changes, size=part.size)
 
     def _positioned(self, batch: Batch) -> Batch:
         skipped, self._skipped = self._skipped, 0

@@ -6,7 +6,7 @@ The events come from `framing` and `expansion`; `table_map` and `rows` have the 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
@@ -76,14 +76,19 @@ class Decoder:
         """Where each shape stands in `_shapes`: a table that only got another number goes on as the same."""
         self._current: dict[int, int] = {}
         """Table number -> index in `_shapes`, as of the last event."""
+        self._without: frozenset[TableId] = frozenset()
 
-    def decode(self, events: Events) -> DecodedEvents:
+    def decode(self, events: Events, without: Collection[TableId] = ()) -> DecodedEvents:
         """Decode the ROWS events among expanded ones; all others but TABLE_MAP are left to the caller.
+
+        Rows of the tables in `without` are not looked at, nor what shape they have: they may be why a table was copied
+        anew.
 
         Raises:
             DataError: the bytes are not what the format says, or a row cannot be carried.
         """
         rows = np.flatnonzero(_ROWS[events.types])
+        self._without = frozenset(without)
         runs = self._runs(self._by_map(events, rows))
         decoded = []
         impossible: Counter[tuple[TableId, str]] = Counter()
@@ -103,7 +108,7 @@ class Decoder:
         by_table: dict[TableId, list[tuple[int, Positions]]] = {}
         for index, part in found:
             shape = self._shapes[index]
-            if shape is not None:
+            if shape is not None and shape.table.id not in self._without:
                 by_table.setdefault(shape.table.id, []).append((index, part))
         runs = []
         for parts in by_table.values():
@@ -163,6 +168,8 @@ class Decoder:
         index = self._maps.get(content)
         if index is None:
             described = read_table_map(content, mariadb=self._mariadb)
+            if TableId(described.schema, described.name) in self._without:
+                return 0
             table = self._make_table(described)
             index = 0 if table is None else self._index_of(RowShape(described, table, self._dates))
             self._maps[content] = index

@@ -29,6 +29,7 @@ from cdcrep_connectors.mysql.table_map import TableMap
 from cdcrep_connectors.mysql.types import ImpossibleDates
 
 FULL_IMAGES: Final = "SET GLOBAL binlog_row_image = FULL"
+COPY_ANEW: Final = f"{FULL_IMAGES}, end the sessions that began before, and copy the table anew"
 _OLD_TEMPORAL: Final = frozenset({ColumnCode.TIME, ColumnCode.DATETIME, ColumnCode.TIMESTAMP})
 
 
@@ -173,9 +174,10 @@ class _RowDecoder:
         if group.order is not None and not len(group.order):
             return
         if group.operation == INSERT:
-            shape.fail(f"an inserted row has no value in the column {name!r}, only its default", hint=FULL_IMAGES)
+            # Which default it was then nobody knows: the log does not say, and the catalogue's may be a later one.
+            shape.fail(f"an inserted row has no value in the column {name!r}, only its default", hint=COPY_ANEW)
         if ordinal in shape.identity_ordinals:
-            shape.fail(f"the source did not send the column {name!r}, which identifies the row", hint=FULL_IMAGES)
+            shape.fail(f"the source did not send the column {name!r}, which identifies the row", hint=COPY_ANEW)
 
     def _old(self, new: list[pa.Array]) -> tuple[pa.Table, Mask]:
         """Decode the identity's columns of old rows, and tell which rows need them to be found."""
@@ -198,7 +200,7 @@ class _RowDecoder:
             return None
         if ordinal not in group.before:
             name = self._shape.table.columns[ordinal].name
-            self._shape.fail(f"an old row has no value in the column {name!r}, which identifies it", hint=FULL_IMAGES)
+            self._shape.fail(f"an old row has no value in the column {name!r}, which identifies it", hint=COPY_ANEW)
         return group.before[ordinal]
 
     def _placed(self, chosen: list[Cells | None]) -> Cells:
@@ -245,7 +247,7 @@ class _RowDecoder:
             name = self._shape.table.columns[ordinal].name
             self._shape.fail(
                 f"the source sent how the document in the column {name!r} changed, but not the document",
-                hint=f"{FULL_IMAGES}, or SET GLOBAL binlog_row_value_options = ''",
+                hint=f"{COPY_ANEW}; or SET GLOBAL binlog_row_value_options = '' instead of the first",
             )
         for row in rows.tolist():
             document, changes = self._bytes(before, row), self._bytes(cells, row)

@@ -95,7 +95,7 @@ def test_an_inserted_row_without_a_columns_value_is_refused() -> None:
     with pytest.raises(DataError, match=r"s\.t: an inserted row has no value in the column 'v'") as caught:
         decode(KEYED, (EventType.WRITE_ROWS, [({0: row(1)[0]},)]))
 
-    assert caught.value.hint == "SET GLOBAL binlog_row_image = FULL"
+    assert str(caught.value.hint).startswith("SET GLOBAL binlog_row_image = FULL")
 
 
 def test_rows_that_do_not_say_which_row_they_changed_are_refused() -> None:
