@@ -1,7 +1,8 @@
 # The four commands of this project. Each sets up what it needs: with python3 (3.11 or newer), make and git installed,
 # nothing else has to be prepared. The second call of a command installs nothing.
 #
-#   make demo     replicate a real PostgreSQL into a DuckDB file while the replicator is killed again and again
+#   make demo     replicate a real PostgreSQL into a DuckDB file while the replicator is killed again and again;
+#                 SOURCE=mysql takes MySQL or MariaDB
 #   make check    lint, types and the fast tests: under a minute
 #   make test     every test, against real servers                 make test ARGS="-k crash"   COVERAGE=1
 #   make bench    the measurements of docs/performance.md          make bench QUICK=1
@@ -15,6 +16,8 @@ SERVERS := .servers/postgres
 MYSQLS  := .servers/mysql
 CODE    := $(wildcard cdcrep connectors tests bench)
 ARGS    ?=
+# Of `make demo`: postgresql or mysql.
+SOURCE  ?=
 # Tests side by side: most of them wait for servers most of the time.
 JOBS    ?= 3
 
@@ -24,10 +27,10 @@ JOBS    ?= 3
 .DELETE_ON_ERROR:
 
 help:
-	@sed -n '3,9s/^# \{0,3\}//p' Makefile
+	@sed -n '3,10s/^# \{0,3\}//p' Makefile
 
-demo: $(VENV)/.installed-demo
-	$(BIN)/cdcrep demo $(ARGS)
+demo: $(VENV)/.installed-demo $(if $(filter mysql,$(SOURCE)),$(MYSQLS)/.installed)
+	$(BIN)/cdcrep demo $(if $(SOURCE),--source $(SOURCE)) $(ARGS)
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -39,7 +42,7 @@ test: $(VENV)/.installed-dev $(SERVERS)/.installed $(MYSQLS)/.installed
 	$(BIN)/pytest -n $(JOBS) --dist worksteal $(if $(COVERAGE),--cov --cov-report=term) $(ARGS)
 	$(if $(COVERAGE),$(BIN)/python -m tests.coverage_limits)
 
-bench: $(VENV)/.installed-dev $(SERVERS)/.installed
+bench: $(VENV)/.installed-dev $(SERVERS)/.installed $(MYSQLS)/.installed
 	$(BIN)/python -m bench $(if $(QUICK),--quick) $(ARGS)
 
 clean:
@@ -68,5 +71,5 @@ $(SERVERS)/.installed: tests/servers/install_postgres.py $(BIN)/python
 
 # As above. Debian's packages, unpacked: nothing is installed on the system.
 $(MYSQLS)/.installed: tests/servers/install_mysql.py tests/servers/debian_packages.py tests/servers/mysql_binaries.py \
-		$(BIN)/python
+		cdcrep/demo/mysql_programs.py $(BIN)/python
 	$(BIN)/python -m tests.servers.install_mysql $(MYSQLS)

@@ -10,7 +10,14 @@ from cdcrep.cli.output import Invocation, set_up_logs
 from cdcrep.errors import ConfigError
 
 
-@click.command(short_help="Replicate a real PostgreSQL while the replicator is killed again and again.")
+@click.command(short_help="Replicate a real database while the replicator is killed again and again.")
+@click.option(
+    "--source",
+    type=click.Choice(["postgresql", "mysql"]),
+    default="postgresql",
+    show_default=True,
+    help="The database to replicate; mysql: MySQL or MariaDB, whichever this machine has.",
+)
 @click.option("--keep", is_flag=True, help="Leave everything running afterwards, to play with.")
 @click.option("--kills", type=click.IntRange(min=0), default=10, show_default=True, help="How often to kill it.")
 @click.option("--seed", type=int, help="Repeat the random choices of an earlier run.")
@@ -22,8 +29,8 @@ from cdcrep.errors import ConfigError
     help="Where demo.toml and demo.duckdb go.",
 )
 @click.pass_obj
-def demo(invocation: Invocation, keep: bool, kills: int, seed: int | None, directory: Path) -> int:
-    """Replicate a real PostgreSQL into a DuckDB file while the replicator is killed again and again.
+def demo(invocation: Invocation, source: str, keep: bool, kills: int, seed: int | None, directory: Path) -> int:
+    """Replicate a real database into a DuckDB file while the replicator is killed again and again.
 
     Starts a server of its own, writes to it, kills, and compares every table row by row in the end.
     """
@@ -36,4 +43,4 @@ def demo(invocation: Invocation, keep: bool, kills: int, seed: int | None, direc
         raise ConfigError(
             f"the demonstration needs a package that is not installed: {error.name}", hint="pip install 'cdcrep[demo]'"
         ) from error
-    return int(run(directory, keep=keep, kills=kills, seed=seed, console=Console()))
+    return int(run(directory, keep=keep, kills=kills, seed=seed, console=Console(), database=source))

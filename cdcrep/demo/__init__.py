@@ -1,4 +1,4 @@
-"""The demonstration: a real PostgreSQL server replicated through kill after kill."""
+"""The demonstration: a real database server replicated through kill after kill."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-def run(directory: Path, keep: bool, kills: int, seed: int | None, console: Console) -> int:
+def run(
+    directory: Path, keep: bool, kills: int, seed: int | None, console: Console, database: str = "postgresql"
+) -> int:
     """Play the demonstration with its files in `directory`; return 0 if the copy equals the source, else 1.
 
     Raises:
@@ -21,8 +23,9 @@ def run(directory: Path, keep: bool, kills: int, seed: int | None, console: Cons
     try:
         # Only these modules use drivers, which an installation without the extra lacks.
         from cdcrep.demo.play import play
+
+        return play(directory, console, kills=kills, seed=seed, keep=keep, database=database)
     except ImportError as error:
         raise ConfigError(
             f"the demonstration needs a package that is not installed: {error.name}", hint="pip install 'cdcrep[demo]'"
         ) from error
-    return play(directory, console, kills=kills, seed=seed, keep=keep)

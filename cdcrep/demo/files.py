@@ -11,8 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from cdcrep.demo.postgres_server import PostgresServer
-from cdcrep.demo.shop import OWNER, PUBLICATION, REPLICATOR, Shop
+from cdcrep.demo.shop import REPLICATOR, Server, Shop
 from cdcrep.errors import ConfigError
 
 MARK: Final = "# Written by cdcrep demo, which will overwrite it."
@@ -24,9 +23,7 @@ name = "demo"
 [source]
 url = {source}
 password_file = {password_file}
-publication = "{publication}"     # given: the role may read and replicate, not create
-create_publication = false
-chunk_bytes = {chunk_bytes}            # small, so that a killed first copy has much to keep
+{options}chunk_bytes = {chunk_bytes}            # small, so that a killed first copy has much to keep
 
 [target]
 url = {target}
@@ -39,8 +36,8 @@ STOP: Final = """#!/bin/sh
 {mark}
 # Stops what `cdcrep demo --keep` left running: the replicator and the server, whose data it deletes.
 if grep -q demo.toml /proc/{replicator}/cmdline 2> /dev/null; then kill {replicator}; fi
-server=$(head -n 1 {data}/postmaster.pid 2> /dev/null)
-if grep -q postgres "/proc/$server/cmdline" 2> /dev/null; then kill -QUIT "$server"; fi
+server={server}
+if grep -q {home} "/proc/$server/cmdline" 2> /dev/null; then kill -QUIT "$server"; fi
 while kill -0 "${{server:-none}}" 2> /dev/null; do sleep 0.1; done
 rm -rf {home}
 rm -f {leftovers}
@@ -56,7 +53,7 @@ class Files:
         self.copy = self.directory / "demo.duckdb"
         self.log = self.directory / "demo.log"
         self.password = self.directory / "demo.password"
-        self.pgpass = self.directory / "demo.pgpass"
+        self.credentials = self.directory / "demo.credentials"
         self.stop_script = self.directory / "demo-stop.sh"
 
     @contextmanager
@@ -81,14 +78,14 @@ class Files:
         with self._locked():
             self.config.write_text(f"{MARK}\n")
             self.log.write_bytes(b"")
-            for file in (self.copy, self.copy.with_name("demo.duckdb.wal"), self.password, self.pgpass):
+            for file in (self.copy, self.copy.with_name("demo.duckdb.wal"), self.password, self.credentials):
                 file.unlink(missing_ok=True)
             try:
                 yield
             finally:
                 if not self.stop_script.exists():
                     self.password.unlink(missing_ok=True)
-                    self.pgpass.unlink(missing_ok=True)
+                    self.credentials.unlink(missing_ok=True)
 
     def write_config(self, shop: Shop) -> None:
         """Write the configuration, and the replicator's password into a file of its own."""
@@ -98,25 +95,27 @@ class Files:
                 mark=MARK,
                 source=json.dumps(shop.url(REPLICATOR)),
                 password_file=json.dumps(str(self.password)),
-                publication=PUBLICATION,
+                options=shop.options,
                 chunk_bytes=CHUNK_BYTES,
                 target=json.dumps(f"duckdb:///{self.copy}"),
             )
         )
 
-    def write_stop_script(self, shop: Shop, server: PostgresServer, replicator: int) -> None:
-        """Write what stops everything that is left running, and the owner's password for psql."""
-        _write_secret(self.pgpass, f"127.0.0.1:{server.port}:*:{OWNER}:{shop.password(OWNER)}\n")
-        leftovers = (self.password, self.pgpass, self.stop_script)
+    def write_stop_script(self, shop: Shop, server: Server, replicator: int) -> str:
+        """Write what stops everything that is left running; return the command that opens a prompt as the owner."""
+        credentials, prompt = shop.client(str(self.credentials))
+        _write_secret(self.credentials, credentials)
+        leftovers = (self.password, self.credentials, self.stop_script)
         self.stop_script.write_text(
             STOP.format(
                 mark=MARK,
                 replicator=replicator,
-                data=shlex.quote(str(server.data_directory)),
-                home=shlex.quote(str(server.socket_directory)),
+                server=server.pid,
+                home=shlex.quote(str(server.home)),
                 leftovers=" ".join(shlex.quote(str(file)) for file in leftovers),
             )
         )
+        return prompt
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -134,7 +133,7 @@ class Files:
             os.close(descriptor)
 
     def _all(self) -> tuple[Path, ...]:
-        return self.config, self.copy, self.log, self.password, self.pgpass, self.stop_script
+        return self.config, self.copy, self.log, self.password, self.credentials, self.stop_script
 
 
 def _write_secret(path: Path, text: str) -> None:

@@ -6,31 +6,23 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import duckdb
-import psycopg
 
-# How either side writes a value such that equal values, and only those, give equal text. Instants are microseconds
-# since 1970; arrays are JSON; everything else is its own text.
-POSTGRES_TEXT: Final = {
-    "timestamp with time zone": "(extract(epoch FROM {})::numeric * 1000000)::bigint::text",
-    "ARRAY": "to_json({})::text",
-}
+from cdcrep.demo.shop import Connection, Shop
+
+# How the copy's values are written; the shop's own SQL writes the source's such that equal values give equal text.
 DUCKDB_TEXT: Final = {
-    "timestamp with time zone": "epoch_us({})::VARCHAR",
-    "ARRAY": "to_json({})::VARCHAR",
+    "TIMESTAMP WITH TIME ZONE": "epoch_us({})::VARCHAR",
+    "LIST": "to_json({})::VARCHAR",
 }
 # Each value preceded by its length: no value can be taken for a part of its neighbour, nor for NULL.
 FRAMED: Final = "coalesce(length({0}) || ':' || {0}, 'NULL')"
 
 COLUMNS: Final = """
-SELECT column_name, data_type FROM information_schema.columns
-WHERE table_schema = 'shop' AND table_name = %s ORDER BY ordinal_position
-"""
-KEY: Final = """
-SELECT a.attname FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)
-WHERE i.indrelid = %s::regclass AND i.indisprimary
+SELECT column_name, CASE WHEN data_type LIKE '%[]' THEN 'LIST' ELSE data_type END FROM duckdb_columns()
+WHERE schema_name = 'shop' AND table_name = $1
 """
 SEQUENCES: Final = """
 SELECT e.writer, c.value, count(*), count(DISTINCT seq), min(seq), max(seq)
@@ -127,7 +119,8 @@ class Verdict:
 
 
 def compare(
-    source: psycopg.Connection[Any],
+    shop: Shop,
+    source: Connection,
     copy: Path,
     tables: Sequence[str],
     committed: Mapping[int, int],
@@ -140,26 +133,24 @@ def compare(
     verdict = Verdict()
     with duckdb.connect(str(copy), read_only=True) as target:
         for table in tables:
-            verdict.tables.append(_compare_table(source, target, table))
+            verdict.tables.append(_compare_table(shop, source, target, table))
             tell(table, verdict.tables[-1].rows)
         verdict.sequences = _compare_sequences(target, committed)
     return verdict
 
 
-def _compare_table(source: psycopg.Connection[Any], target: duckdb.DuckDBPyConnection, table: str) -> TableVerdict:
-    columns: list[tuple[str, str]] = source.execute(COLUMNS, (table,)).fetchall()
-    key = [name for (name,) in source.execute(KEY, (f"shop.{table}",)).fetchall()]
-    types = dict(columns)
-    query = "SELECT {key}, {row} FROM shop." + table
-    ours, theirs = (
-        query.format(key=_text(key or [*types], types, texts), row=_text([*types], types, texts))
-        for texts in (POSTGRES_TEXT, DUCKDB_TEXT)
-    )
+def _compare_table(shop: Shop, source: Connection, target: duckdb.DuckDBPyConnection, table: str) -> TableVerdict:
+    columns = shop.columns(source, table)
+    key = shop.key(source, table) or [*columns]
+    copied = dict(target.execute(COLUMNS, [table]).fetchall())
+    query = f"SELECT {{}}, {{}} FROM shop.{table}"
+    ours = query.format(shop.text({name: columns[name] for name in key}), shop.text(columns))
+    theirs = query.format(_text({name: copied[name] for name in key}), _text({name: copied[name] for name in columns}))
     return _judge(table, source.execute(ours.encode()).fetchall(), target.execute(theirs).fetchall())
 
 
-def _text(names: Sequence[str], types: Mapping[str, str], texts: Mapping[str, str]) -> str:
-    values = (texts.get(types[name], "{}::varchar").format(f'"{name}"') for name in names)
+def _text(columns: Mapping[str, str]) -> str:
+    values = (DUCKDB_TEXT.get(type_, "{}::VARCHAR").format(f'"{name}"') for name, type_ in columns.items())
     return " || ".join(FRAMED.format(value) for value in values)
 
 

@@ -23,17 +23,6 @@ LOOK_SECONDS: Final = 0.005
 ORDERS_PER_TRANSACTION: Final = 250
 LINES_PER_ORDER: Final = 3
 
-# A customer of its own, whom the writers never choose, keeps it out of their way.
-OWN_CUSTOMER: Final = "INSERT INTO shop.customers (id, name) VALUES (0, 'Wholesale')"
-MANY_ORDERS: Final = """
-WITH placed AS (
-    INSERT INTO shop.orders (customer_id, total) SELECT 0, 9.75 FROM generate_series(1, %(orders)s) RETURNING id
-), lines AS (
-    INSERT INTO shop.order_lines SELECT id, line, 'P00001', 1, 3.25 FROM placed, generate_series(1, %(lines)s) line
-    RETURNING 1
-) SELECT (SELECT count(*) FROM placed) + (SELECT count(*) FROM lines)
-"""
-
 
 @dataclass
 class Latencies:
@@ -54,7 +43,7 @@ def measure_latency(
     found: list[float] = []
     began = time.monotonic()
     with shop.connect() as connection:
-        sequence = Sequence(connection, writer)
+        sequence = Sequence(shop, connection, writer)
         while (elapsed := time.monotonic() - began) < seconds:
             with sequence.transaction():
                 pass
@@ -84,16 +73,15 @@ def wait_until_visible(replicator: Replicator, sequence: Sequence, pause_seconds
 
 def write_backlog(shop: Shop, writer: int, transactions: int, tell: Callable[[int, int], None]) -> tuple[int, Sequence]:
     """Commit transactions of 1,000 new rows each, as many as fit into some seconds; return the number of changes."""
-    sizes = {"orders": ORDERS_PER_TRANSACTION, "lines": LINES_PER_ORDER}
     changes = 0
     began = time.monotonic()
     with shop.connect() as connection:
-        sequence = Sequence(connection, writer)
-        connection.execute(OWN_CUSTOMER)
+        sequence = Sequence(shop, connection, writer)
+        shop.begin_backlog(connection)
         while sequence.committed < transactions and time.monotonic() - began < LONGEST_BACKLOG_SECONDS:
             with sequence.transaction():
-                row = connection.execute(MANY_ORDERS, sizes).fetchone()
+                placed = shop.place_orders(connection, ORDERS_PER_TRANSACTION, LINES_PER_ORDER)
             # With the two rows of the sequence.
-            changes += int(row[0]) + 2 if row else 0
+            changes += placed + 2
             tell(sequence.committed, changes)
     return changes, sequence

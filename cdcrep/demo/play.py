@@ -3,32 +3,31 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import random
-import secrets
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import Final
 
 import duckdb
-import psycopg
 from rich.console import Console
 
 from cdcrep.demo.display import Display
 from cdcrep.demo.files import Files
-from cdcrep.demo.postgres_server import PostgresServer, find_binaries
 from cdcrep.demo.replicator import Replicator
 from cdcrep.demo.report import report, report_kept
 from cdcrep.demo.scenes import Scenes
-from cdcrep.demo.shop import Shop
+from cdcrep.demo.shop import Server, Shop
 from cdcrep.demo.writers import writing
 from cdcrep.errors import TransientError
 
 WRITERS: Final = 4
-SERVER_SETTINGS: Final = {"max_wal_size": "4GB", "shared_buffers": "128MB", "deadlock_timeout": "100ms"}
+SHOPS: Final = {"postgresql": "cdcrep.demo.postgres_shop", "mysql": "cdcrep.demo.mysql_shop"}
+"""Database -> the module of its shop: the only one that uses its driver."""
 
 
 def play(
@@ -38,6 +37,7 @@ def play(
     kills: int,
     seed: int | None,
     keep: bool = False,
+    database: str = "postgresql",
     orders: int = 100_000,
     backlog_transactions: int = 150,
     latency_seconds: float = 6.0,
@@ -45,16 +45,18 @@ def play(
 ) -> int:
     """Play it all; the last four parameters make it smaller, and let a test spoil the copy."""
     seed = random.SystemRandom().randrange(1_000_000) if seed is None else seed
+    module = importlib.import_module(SHOPS[database])
     display, files = Display(console), Files(directory)
     with _termination_as_interrupt(), _drivers_translated(), ExitStack() as stack:
         stack.enter_context(files.claimed())
         display.line(f"cdcrep demo, seed {seed}, in {files.directory}", style="bold")
         display.line(
-            f"A shop in PostgreSQL, {WRITERS} writers, and a replicator that is killed (SIGKILL) again and again."
+            f"A shop in {module.DATABASE_NAME}, {WRITERS} writers, and a replicator that is killed (SIGKILL) again and "
+            "again."
         )
         display.line()
-        server = _start_server(stack, display)
-        shop = _open_shop(display, server, orders)
+        server, shop = _open(stack, display, module)
+        _fill(display, shop, orders)
         files.write_config(shop)
         replicator = Replicator(files.config, files.log)
         stack.callback(replicator.stop)
@@ -71,34 +73,32 @@ def play(
         if keep:
             replicator.start()
             replicator.wait_for("streaming")
-            files.write_stop_script(shop, server, replicator.pid)
-            report_kept(display, files, shop, server)
+            report_kept(display, files, files.write_stop_script(shop, server, replicator.pid))
             replicator.leave()
             stack.pop_all()
     return 1 if verdict.complaints else 0
 
 
-def _start_server(stack: ExitStack, display: Display) -> PostgresServer:
-    with display.step("a real PostgreSQL server") as step:
-        server = PostgresServer(find_binaries(), settings=SERVER_SETTINGS, password=secrets.token_urlsafe(24))
-        stack.enter_context(server)
-        step.outcome = f"listens on 127.0.0.1:{server.port}, fsync on"
-    return server
+def _open(stack: ExitStack, display: Display, module: ModuleType) -> tuple[Server, Shop]:
+    stack.enter_context(module.drivers_translated())
+    with display.step(f"a real {module.DATABASE_NAME} server") as step:
+        server: Server = stack.enter_context(module.start_server())
+        step.outcome = f"listens on 127.0.0.1:{server.port}{module.REMARK}"
+    shop: Shop = module.open_shop(server)
+    return server, shop
 
 
-def _open_shop(display: Display, server: PostgresServer, orders: int) -> Shop:
-    shop = Shop(server)
+def _fill(display: Display, shop: Shop, orders: int) -> None:
     with display.step("a shop to replicate") as step:
         shop.create(orders, lambda table, rows: step.tell(f"{rows:,} {table}"))
         step.outcome = f"{shop.rows:,} rows; {WRITERS} writers begin"
-    return shop
 
 
 @contextlib.contextmanager
 def _drivers_translated() -> Iterator[None]:
     try:
         yield
-    except (psycopg.Error, duckdb.Error) as error:
+    except duckdb.Error as error:
         raise TransientError(f"the demonstration met an unexpected {type(error).__name__}") from error
 
 

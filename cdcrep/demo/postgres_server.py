@@ -139,6 +139,11 @@ class PostgresServer:
         return self._binaries
 
     @property
+    def home(self) -> Path:
+        """The temporary directory that holds everything of the server but a given data directory."""
+        return self._home
+
+    @property
     def environment(self) -> dict[str, str]:
         """The environment in which the tools of `binaries` find their libraries."""
         return _environment(self._binaries)

@@ -15,9 +15,8 @@ from rich.text import Text
 from cdcrep.demo.display import Display
 from cdcrep.demo.files import Files
 from cdcrep.demo.judge import Verdict
-from cdcrep.demo.postgres_server import PostgresServer
 from cdcrep.demo.scenes import Figures
-from cdcrep.demo.shop import HISTORY, OWNER, Shop
+from cdcrep.demo.shop import HISTORY
 
 QUESTION: Final = "SELECT state, count(*) FROM shop.orders GROUP BY state"
 
@@ -45,7 +44,7 @@ def report(display: Display, figures: Figures, verdict: Verdict, copy: Path) -> 
     display.line(f"  {shlex.quote(_short(Path(sys.executable)))} -c {_quoted(script)}")
 
 
-def report_kept(display: Display, files: Files, shop: Shop, server: PostgresServer) -> None:
+def report_kept(display: Display, files: Files, prompt: str) -> None:
     """Print how to play with what is left running, and how to stop it."""
     installed = Path(sys.executable).with_name("cdcrep")
     program = shlex.quote(_short(installed)) if installed.exists() else f"{sys.executable} -m cdcrep"
@@ -55,8 +54,7 @@ def report_kept(display: Display, files: Files, shop: Shop, server: PostgresServ
     display.line(f'  {program} query {config} "{QUESTION}"')
     display.line(f"  {program} status {config}")
     display.line("Change something at the source, and ask again:")
-    psql = shutil.which("psql") or str(server.binaries / "psql")
-    display.line(f"  PGPASSFILE={shlex.quote(str(files.pgpass))} {shlex.quote(psql)} {shop.url(OWNER)}")
+    display.line(f"  {prompt}")
     display.line("Stop both and delete the server's data:")
     display.line(f"  sh {shlex.quote(_short(files.stop_script))}")
 

@@ -133,6 +133,7 @@ class Scenes:
         ):
             compared = iter(range(1, len(TABLES) + 1))
             verdict = compare(
+                self._shop,
                 source,
                 copy,
                 TABLES,

@@ -10,82 +10,29 @@ import contextlib
 import random
 import threading
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
-import psycopg
-
-from cdcrep.demo.shop import Shop
+from cdcrep.demo.shop import Connection, Shop
 
 ROLLED_BACK: Final = 0.1  # part of the transactions
 LONGEST_PAUSE_SECONDS: Final = 0.05
-
-# What another writer did meanwhile can make any of these fail: the transaction then never happened.
-LOST_RACES: Final = (
-    psycopg.errors.DeadlockDetected,
-    psycopg.errors.ForeignKeyViolation,
-    psycopg.errors.UniqueViolation,
-)
-
-ANY_ORDER: Final = "(SELECT id FROM shop.orders WHERE id >= %(order)s ORDER BY id LIMIT 1)"
-ANY_CUSTOMER: Final = "(SELECT id FROM shop.customers WHERE id >= %(customer)s ORDER BY id LIMIT 1)"
-ANY_PRODUCT: Final = "(SELECT sku FROM shop.products OFFSET %(product)s LIMIT 1)"
-
-CHANGES: Final = (
-    # Orders come, grow, move on and are dropped.
-    f"""WITH placed AS (INSERT INTO shop.orders (customer_id, note) SELECT {ANY_CUSTOMER}, %(text)s RETURNING id)
-        INSERT INTO shop.order_lines
-        SELECT id, line, {ANY_PRODUCT}, %(few)s, %(price)s, line = 2 FROM placed, generate_series(1, %(few)s) line""",
-    f"UPDATE shop.orders SET state = 'paid', total = total + %(price)s WHERE id = {ANY_ORDER}",
-    "UPDATE shop.orders SET state = 'shipped', note = NULL WHERE id BETWEEN %(order)s AND %(order)s + %(few)s * 3",
-    f"UPDATE shop.order_lines SET quantity = quantity + 1, gift = NOT gift WHERE order_id = {ANY_ORDER}",
-    f"DELETE FROM shop.order_lines WHERE order_id = {ANY_ORDER} AND line = %(few)s",
-    f"DELETE FROM shop.orders WHERE id = {ANY_ORDER}",
-    # Keys change; lines follow their order, orders their customer; two lines swap places.
-    f"UPDATE shop.orders SET id = nextval('shop.orders_id_seq') WHERE id = {ANY_ORDER}",
-    f"UPDATE shop.customers SET id = nextval('shop.customers_id_seq') WHERE id = {ANY_CUSTOMER}",
-    """UPDATE shop.order_lines SET line = -1 WHERE order_id = %(order)s AND line = 1;
-       UPDATE shop.order_lines SET line = 1 WHERE order_id = %(order)s AND line = 2;
-       UPDATE shop.order_lines SET line = 2 WHERE order_id = %(order)s AND line = -1""",
-    # Customers come and change.
-    """INSERT INTO shop.customers (name, subscribed, tags, profile)
-       VALUES (%(text)s, NULL, ARRAY[%(text)s, 'new'],
-               jsonb_build_object('text', %(text)s::text, 'n', %(price)s::numeric))""",
-    f"""UPDATE shop.customers SET profile = profile || jsonb_build_object('level', %(few)s::int),
-        tags = tags[2:] || 'seen'::text, subscribed = true WHERE id = {ANY_CUSTOMER}""",
-    # A few products are in everybody's way; their long descriptions mostly stay.
-    "UPDATE shop.products SET stock = stock - %(few)s WHERE sku < 'P00010'",
-    f"UPDATE shop.products SET price = %(price)s, sizes = sizes || %(few)s::int WHERE sku = {ANY_PRODUCT}",
-    f"UPDATE shop.products SET description = repeat(%(text)s, 400) WHERE sku = {ANY_PRODUCT}",
-    f"UPDATE shop.products SET sku = sku || 'x' WHERE sku = {ANY_PRODUCT} AND length(sku) < 12",
-    # Rows that are equal in every column: exactly one of them is changed, exactly one deleted.
-    "INSERT INTO shop.events SELECT NULL, NULL, 'click', 'epoch', '{}' FROM generate_series(1, 3)",
-    """UPDATE shop.events SET payload = '{"seen": true}'
-       WHERE ctid = (SELECT ctid FROM shop.events WHERE writer IS NULL LIMIT 1 FOR UPDATE SKIP LOCKED)""",
-    """DELETE FROM shop.events
-       WHERE ctid = (SELECT ctid FROM shop.events WHERE writer IS NULL LIMIT 1 FOR UPDATE SKIP LOCKED)""",
-)
-
-RECORD: Final = """
-WITH counted AS (UPDATE shop.counters SET value = value + 1 WHERE writer = %s RETURNING writer, value)
-INSERT INTO shop.events SELECT writer, value, 'transaction', clock_timestamp(), '{}' FROM counted
-"""
 
 
 class Sequence:
     """One writer's gap-free sequence: kept in the shop by its transactions, and counted here."""
 
-    def __init__(self, connection: psycopg.Connection[Any], writer: int) -> None:
+    def __init__(self, shop: Shop, connection: Connection, writer: int) -> None:
         self.writer = writer
         self.committed = 0
-        self._connection = connection
-        connection.execute("INSERT INTO shop.counters VALUES (%s, 0)", (writer,))
+        self._shop, self._connection = shop, connection
+        connection.execute(b"INSERT INTO shop.counters VALUES (%s, 0)", (writer,))
 
     @contextlib.contextmanager
     def transaction(self, *, rolled_back: bool = False) -> Iterator[None]:
         """Run the block as a transaction that adds the sequence's next number."""
         with self._connection.transaction(force_rollback=rolled_back):
             yield
-            self._connection.execute(RECORD, (self.writer,))
+            self._shop.count_transaction(self._connection, self.writer)
         self.committed += not rolled_back
 
 
@@ -114,20 +61,23 @@ class Writer(threading.Thread):
         """Write until stopped; what ends it early is kept in `failure`."""
         try:
             with self._shop.connect() as connection:
-                self.sequence = sequence = Sequence(connection, self.number)
+                self.sequence = sequence = Sequence(self._shop, connection, self.number)
                 while not self._stopping.wait(self._random.random() * LONGEST_PAUSE_SECONDS):
-                    with contextlib.suppress(*LOST_RACES):
+                    try:
                         self._transaction(connection, sequence)
+                    except Exception as error:
+                        if not self._shop.is_lost_race(error):
+                            raise
         except BaseException as failure:
             self.failure = failure
 
-    def _transaction(self, connection: psycopg.Connection[Any], sequence: Sequence) -> None:
+    def _transaction(self, connection: Connection, sequence: Sequence) -> None:
         rolled_back = self._random.random() < ROLLED_BACK
         with sequence.transaction(rolled_back=rolled_back):
             for _ in range(self._random.choice((1, 1, 2, 3, 8, 20))):
                 self._change(connection)
 
-    def _change(self, connection: psycopg.Connection[Any]) -> None:
+    def _change(self, connection: Connection) -> None:
         values = {
             "order": self._random.randrange(1, self._orders),
             "customer": self._random.randrange(1, self._orders // 4),
@@ -136,7 +86,7 @@ class Writer(threading.Thread):
             "price": self._random.randrange(1, 100_000) / 100,
             "text": self._random.choice(("tea", "a\\b", 'say "hi"', "two\nlines", "žluťoučký", "😀", "")),
         }
-        for statement in self._random.choice(CHANGES).split(";"):
+        for statement in self._random.choice(self._shop.changes).split(";"):
             connection.execute(statement.encode(), values)
 
 

@@ -5,8 +5,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import ClassVar
 
 import pytest
 
@@ -51,7 +52,10 @@ HOSTILE = (
 
 
 class SinkContract:
-    """Subclass, and give it a fixture `target`."""
+    """Subclass, and give it a fixture `target`; the attribute says what a database cannot do."""
+
+    names: ClassVar[Sequence[str]] = HOSTILE
+    """Those of the names in `HOSTILE` that the target can give tables and columns; it must refuse the others."""
 
     @pytest.fixture
     def target(self) -> Iterator[Target]:
@@ -412,17 +416,23 @@ class SinkContract:
         assert ordered(target.rows(EVENTS)) == ordered([(str(i), text) for i, text in enumerate(texts)])
         assert ordered(target.rows(ITEMS)) == [*((*row[:2], "\\N") for row in START), ("4", texts[3], texts[2])]
 
+    def test_names_that_it_cannot_have_are_refused(self, sink: Sink) -> None:
+        for name in set(HOSTILE) - set(self.names):
+            assert any(obstacle.fatal for obstacle in sink.obstacles([table(name)])), name
+            assert any(obstacle.fatal for obstacle in sink.obstacles([table("t", (), "shop", **{name: TEXT})])), name
+
     def test_names_are_only_names(self, target: Target, sink: Sink) -> None:
         sink.close()
-        columns = dict.fromkeys(HOSTILE, TEXT)
-        tables = [table(name, key=HOSTILE[:2], schema=HOSTILE[3], **columns) for name in HOSTILE]
-        row = tuple(str(i) for i in range(len(HOSTILE)))
+        names = self.names
+        columns = dict.fromkeys(names, TEXT)
+        tables = [table(name, key=names[:2], schema=names[3], **columns) for name in names]
+        row = tuple(str(i) for i in range(len(names)))
         moved = ("moved", *row[1:])
 
-        other = following(target.sink(pipeline(HOSTILE[5])), {each: [row] for each in tables})
+        other = following(target.sink(pipeline(names[5])), {each: [row] for each in tables})
         wider = [replace(each, columns=(*each.columns, Column("grown;'\"", TEXT))) for each in tables]
         for number, (each, grown) in enumerate(zip(tables, wider, strict=True), 1):
-            other.apply(batch(number, updated(each, row, moved, unsent=[HOSTILE[5]]), inserted(grown, *row, "9")))
+            other.apply(batch(number, updated(each, row, moved, unsent=[names[5]]), inserted(grown, *row, "9")))
         other.close()
 
         for grown in wider:

@@ -6,9 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from cdcrep.errors import DivergedError
-from cdcrep.testing.contract import SourceContract
-from cdcrep.testing.source_contract import Following, event, read
+from cdcrep.testing.contract import Origin, SourceContract
 from tests.contract.mysql import MySQLOrigin
 from tests.servers.mysql_binaries import RELEASES
 from tests.servers.mysql_database import RunningMySQL
@@ -35,24 +33,13 @@ def purged(server: RunningMySQL) -> bool:
 
 
 class TestMySQLSource(SourceContract):
+    keeps_log = False
+    truncate_can_be_rolled_back = False
+
     @pytest.fixture
     def origin(self, mysql_server: Callable[[str], RunningMySQL], mysql_release: str) -> MySQLOrigin:
         return MySQLOrigin(mysql_server(mysql_release))
 
-    def test_a_position_before_what_is_kept_is_refused(self, origin: MySQLOrigin, following: Following) -> None:  # type: ignore[override]
-        # Nothing is kept for us and confirmed: the server removes its logs when it wants to.
-        before = following.position
-        origin.commit(event(10))
+    def forget_log(self, origin: Origin) -> None:
+        assert isinstance(origin, MySQLOrigin)
         wait_until(lambda: purged(origin.server), 60.0, "older logs gone")
-        following.restart()
-
-        with pytest.raises(DivergedError):
-            read(following.source, before, following.copied)
-
-    def test_without_its_place_in_the_log_it_does_not_start(self, origin: MySQLOrigin, following: Following) -> None:  # type: ignore[override]
-        # There is no such place at the server: tearing down leaves it as it was.
-        following.restart()
-        assert following.source.tear_down() == []
-        following.restart()
-
-        assert read(following.source, following.position, following.copied) == []

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from cdcrep.cli.program import main
 from cdcrep.demo import run
+from cdcrep.demo.mysql_programs import find_programs
 from cdcrep.demo.play import play
 from cdcrep.demo.postgres_server import find_binaries
 from cdcrep.errors import ConfigError, SetupError
@@ -48,7 +49,9 @@ def directory(tmp_path: Path) -> Path:
     return tmp_path / "demo"
 
 
-def small_play(directory: Path, *, kills: int = 0, spoil: str = "", keep: bool = False) -> tuple[int, str]:
+def small_play(
+    directory: Path, *, kills: int = 0, spoil: str = "", keep: bool = False, database: str = "postgresql"
+) -> tuple[int, str]:
     """Play with few rows; return the exit code and what was printed."""
 
     def before_comparison(copy: Path) -> None:
@@ -63,6 +66,7 @@ def small_play(directory: Path, *, kills: int = 0, spoil: str = "", keep: bool =
         kills=kills,
         seed=1,
         keep=keep,
+        database=database,
         orders=4_000,
         backlog_transactions=5,
         latency_seconds=0.5,
@@ -86,6 +90,22 @@ def test_the_demonstration_survives_its_kills_and_says_what_it_found(directory: 
     assert (figure(output, "rows lost"), figure(output, "rows duplicated"), figure(output, "rows altered")) == (0, 0, 0)
     assert figure(output, "rows") > 16_000
     assert "seed 1" in output
+    assert sorted(file.name for file in directory.iterdir()) == ["demo.duckdb", "demo.log", "demo.toml"]
+    assert not running_in(directory)
+
+
+def test_the_demonstration_of_mysql_survives_its_kills_and_finds_what_is_spoilt(directory: Path) -> None:
+    try:
+        find_programs()
+    except SetupError as error:
+        unavailable(str(error))
+
+    code, output = small_play(directory, kills=2, spoil=SPOILING, database="mysql")
+
+    assert code == 1
+    assert figure(output, "kills survived") == 2
+    assert (figure(output, "rows lost"), figure(output, "rows duplicated"), figure(output, "rows altered")) == (3, 2, 3)
+    assert figure(output, "rows") > 16_000
     assert sorted(file.name for file in directory.iterdir()) == ["demo.duckdb", "demo.log", "demo.toml"]
     assert not running_in(directory)
 
@@ -139,16 +159,17 @@ def test_files_of_others_are_not_touched(directory: Path) -> None:
     assert [file.name for file in directory.iterdir()] == ["demo.duckdb"]
 
 
-def test_a_missing_driver_is_named_with_what_to_install(directory: Path) -> None:
+@pytest.mark.parametrize(("source", "driver"), [("postgresql", "psycopg"), ("mysql", "pymysql")])
+def test_a_missing_driver_is_named_with_what_to_install(directory: Path, source: str, driver: str) -> None:
     program = (
-        "import sys; sys.modules['psycopg'] = None; from cdcrep.cli import main; "
-        f"main(['demo', '--directory', {str(directory)!r}])"
+        f"import sys; sys.modules[{driver!r}] = None; from cdcrep.cli import main; "
+        f"main(['demo', '--source', {source!r}, '--directory', {str(directory)!r}])"
     )
 
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
 
     assert done.returncode == ConfigError.exit_code
-    assert "psycopg" in done.stderr
+    assert driver in done.stderr
     assert "pip install 'cdcrep[demo]'" in done.stderr
 
 

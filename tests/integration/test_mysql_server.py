@@ -137,7 +137,8 @@ def test_a_database_is_dropped_with_its_users_and_sessions(mysql_source: MySQLDa
 def bare_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Let a folder take the place of the root directory."""
     monkeypatch.setattr("tests.servers.mysql_binaries.UNPACKED", tmp_path / "unpacked")
-    monkeypatch.setattr("tests.servers.mysql_binaries.SYSTEM", tmp_path)
+    for module in ("tests.servers.mysql_binaries", "cdcrep.demo.mysql_programs"):
+        monkeypatch.setattr(f"{module}.SYSTEM", tmp_path)
     return tmp_path
 
 

@@ -27,14 +27,6 @@ COMMAND_SECONDS: Final = 180.0
 LIBRARY: Final = re.compile(r"lib(?!perl|pam|audit|selinux|semanage|sepol|c-gconv|.*-perl$)|zlib1g")
 """What a program may load. The rest of what packages depend on serves their installation."""
 
-LIBRARY_PLACES: Final = (
-    "usr/lib/*-linux-gnu",
-    "lib/*-linux-gnu",
-    "usr/lib",
-    "usr/lib/*/private",
-    "usr/lib/*-linux-gnu/*/private",
-)
-
 UNUSED: Final = ("doc", "man", "info", "lintian", "bug", "gdb", "gcc", "locale")
 
 SOURCES: Final = """\
@@ -102,15 +94,6 @@ def unpack(suite: str, packages: Sequence[str], version: str, directory: Path) -
         (tree / "packages.txt").write_text("".join(f"{archive.name}\n" for archive in archives))
         shutil.rmtree(directory, ignore_errors=True)
         tree.rename(directory)
-
-
-def loader_command(directory: Path) -> list[str]:
-    """Return what goes before a program of an unpacked folder, so that it finds the libraries unpacked with it."""
-    libraries = [place for pattern in LIBRARY_PLACES for place in sorted(directory.glob(pattern)) if place.is_dir()]
-    loader = next(path for place in libraries for path in sorted(place.glob("ld-linux-*.so.*")))
-    command = [str(loader), "--library-path", ":".join(str(place) for place in libraries)]
-    ignored_syncs = [path for place in libraries for path in place.glob("libeatmydata.so")]
-    return [*command, "--preload", str(ignored_syncs[0])] if ignored_syncs else command
 
 
 @cache

@@ -22,8 +22,9 @@ from typing import Final
 import pymysql
 import pytest
 
+from cdcrep.demo.mysql_programs import give_away
 from tests.servers.fix_postgres import unavailable
-from tests.servers.mysql_binaries import RELEASES, NoServerError, Release, find_binaries, give_away
+from tests.servers.mysql_binaries import RELEASES, NoServerError, Release, find_binaries
 from tests.servers.mysql_database import MySQLDatabase, RunningMySQL
 from tests.servers.mysql_server import START_SECONDS, MySQLServer, default_settings
 from tests.servers.waiting import wait_until

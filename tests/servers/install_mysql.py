@@ -1,8 +1,9 @@
 """Unpacks MySQL and MariaDB from Debian's packages into `.servers/mysql/`, for the test matrix.
 
-Run by `make test`: `python -m tests.servers.install_mysql DIRECTORY`. Needs nothing but the standard library and the
-tools of a Debian system. Writes `DIRECTORY/.installed` when every release is there; one that cannot be had is named and
-left out, since a Docker engine may take its place (a release still missing fails the tests in CI).
+Run by `make test` and `make demo SOURCE=mysql`: `python -m tests.servers.install_mysql DIRECTORY`. Needs nothing but
+the standard library and the tools of a Debian system. Writes `DIRECTORY/.installed` when every release is there; one
+that cannot be had is named and left out, since a Docker engine may take its place (a release still missing fails the
+tests in CI).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.servers.debian_packages import NotInstallableError, unpack
-from tests.servers.mysql_binaries import RELEASES, Binaries, NoServerError, Release
+from tests.servers.mysql_binaries import RELEASES, NoServerError, Release, binaries_of
 
 LARGE_AND_UNUSED = (
     "usr/bin/ibd2sdi",
@@ -30,7 +31,7 @@ def install(release: Release, directory: Path) -> None:
     Raises:
         NotInstallableError, NoServerError: it cannot be had, or does not run, on this machine.
     """
-    binaries = Binaries(release, directory / release.name)
+    binaries = binaries_of(release, directory / release.name)
     if not (binaries.root / "packages.txt").exists():
         unpack(release.suite, release.packages, release.version, binaries.root)
         for name in LARGE_AND_UNUSED:

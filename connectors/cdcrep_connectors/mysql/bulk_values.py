@@ -99,6 +99,10 @@ def _literals(table: Table, column: Column, array: pa.Array) -> pa.Array:
         return _wrapped("'", _escaped(values), "'")
     if (pattern := PATTERNS.get(kind)) is not None:
         _check(table, column, values, pattern)
+        if kind is Kind.FLOAT32:
+            # The servers read a DOUBLE and round it: only all of its digits are sure to give the same FLOAT, and the
+            # largest one at all.
+            values = values.cast(pa.float32()).cast(pa.float64()).cast(LARGE)
         return values if kind in INTEGERS else _wrapped("'", values, "'")
     return _wrapped("'", _escaped(values), "'")
 
