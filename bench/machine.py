@@ -16,7 +16,7 @@ from bench.clusters import Clusters
 def describe(clusters: Clusters, load: float) -> Mapping[str, str]:
     """Return what to say about the machine and the software, in the order in which to say it."""
     ((server,),) = clusters.source.execute("postgres", "SHOW server_version")
-    packages = ("cdcrep", "duckdb", "psycopg", "pyarrow", "numpy", "adbc-driver-postgresql")
+    packages = ("cdcrep", "duckdb", "psycopg", "pyarrow", "numpy")
     return {
         "processor": f"{_processor()}, {os.cpu_count()} cores, shared by source, consumer and target",
         "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / (1 << 30):.0f} GiB",

@@ -233,7 +233,7 @@ def test_keys_of_all_partitions_are_offered_in_every_format(source_database: Dat
         (batch,) = streams["arrow"]()
         text, binary = (b"".join(streams[form]()) for form in ("pgcopy-text", "pgcopy-binary"))
 
-    assert sorted(batch.to_pylist(), key=lambda row: row["id"]) == [{"id": 1}, {"id": 2}]
+    assert sorted(batch.to_pylist(), key=lambda row: row["id"]) == [{"id": "1"}, {"id": "2"}]
     assert sorted(text.split()) == [b"1", b"2"]
     assert binary.count(b"PGCOPY") == 1
 
@@ -343,11 +343,9 @@ def test_an_error_in_the_middle_of_a_copy_is_ours(source_database: Database) -> 
         broken = f"{selected.rows} AND 1 / (id - 100) < 5"
         snapshot._selected[table.id, chunk.name] = replace(selected, rows=broken)
 
-        for form, read in snapshot.read(chunk).items():
-            with pytest.raises((DataError, TransientError), match=r"^copying public\.t: ") as failure:
+        for read in snapshot.read(chunk).values():
+            with pytest.raises(DataError, match=r"^copying public\.t: "):
                 list(read())
-            # Arrow's stream interface does not tell what kind of error it was.
-            assert type(failure.value) is (TransientError if form == "arrow" else DataError)
 
 
 def test_closing_makes_a_running_read_end(source_database: Database) -> None:

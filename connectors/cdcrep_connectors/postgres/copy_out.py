@@ -14,24 +14,42 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import Final
+from functools import partial
+from typing import Final, TypeVar
 
+import numpy as np
 import psycopg
 
+from cdcrep.columns import Bytes, Positions, integers
 from cdcrep_connectors.postgres.connection import Connection
 
 PIECE: Final = 1 << 20
 """Bytes to gather before handing them on."""
 
 COPY_DATA: Final = ord("d")
+NEWLINE: Final = ord("\n")
 READY: Final = ord("Z")
 ERROR: Final = ord("E")
 IGNORED: Final = frozenset(b"HcCNSA")
 
+HEADER: Final = 5
+"""Bytes of a message before its content."""
+
+BLOCK: Final = 96 << 10
+"""Bytes in which rows are looked for together: what that needs stays in the processor's cache."""
+
 _header = struct.Struct(">BI").unpack_from
 _header_of = struct.Struct(">BI").pack
+
+
+Piece = bytes | memoryview
+
+Content = TypeVar("Content", bound=Piece)
+
+Cut = Callable[[bytearray, int], tuple[Content, int, bool]]
+"""Takes a buffer and how far it is filled; returns content, bytes used, and whether the answer is complete."""
 
 
 def copy_out(connection: Connection, statement: str, *, framed: bool = False) -> Iterator[bytes]:
@@ -43,8 +61,21 @@ def copy_out(connection: Connection, statement: str, *, framed: bool = False) ->
         psycopg.Error: the server refused, or the connection was lost.
     """
     if connection.pgconn.ssl_in_use:
-        return _through_libpq(connection, statement, framed)
-    return _from_socket(connection, statement, framed)
+        return _through_libpq(connection, statement, lambda row: _header_of(COPY_DATA, len(row) + 4) if framed else b"")
+    return _from_socket(connection, statement, _messages if framed else _cut)
+
+
+def copy_rows(connection: Connection, statement: str, lead: bytes, size: int) -> Iterator[Piece]:
+    """Yield the output of a COPY statement in text or CSV form: whole rows of about `size` bytes together.
+
+    Each row has the five bytes `lead` before it. The next piece may overwrite this one.
+
+    Raises:
+        psycopg.Error: the server refused, or the connection was lost.
+    """
+    if connection.pgconn.ssl_in_use:
+        return _through_libpq(connection, statement, lambda _: lead, size)
+    return _from_socket(connection, statement, partial(_led, lead=lead), size)
 
 
 def interrupt(connection: Connection) -> None:
@@ -53,38 +84,38 @@ def interrupt(connection: Connection) -> None:
         server.shutdown(socket.SHUT_RDWR)
 
 
-def _through_libpq(connection: Connection, statement: str, framed: bool) -> Iterator[bytes]:
+def _through_libpq(
+    connection: Connection, statement: str, before: Callable[[bytes | bytearray | memoryview], bytes], size: int = PIECE
+) -> Iterator[bytes]:
     with connection.cursor() as cursor, cursor.copy(statement.encode()) as copy:
         rows: list[bytes | bytearray | memoryview] = []
-        size = 0
+        gathered = 0
         for row in copy:
-            if framed:
-                rows.append(_header_of(COPY_DATA, len(row) + 4))
-            rows.append(row)
-            size += len(row)
-            if size >= PIECE:
+            rows += (before(row), row)
+            gathered += len(row)
+            if gathered >= size:
                 yield b"".join(rows)
-                rows, size = [], 0
+                rows, gathered = [], 0
         if rows:
             yield b"".join(rows)
 
 
-def _from_socket(connection: Connection, statement: str, framed: bool) -> Iterator[bytes]:
+def _from_socket(connection: Connection, statement: str, cut: Cut[Content], size: int = PIECE) -> Iterator[Content]:
     connection.pgconn.send_query(statement.encode())
     with socket.socket(fileno=os.dup(connection.pgconn.socket)) as server:
         # libpq's sockets do not block; this one is only closed after us, so libpq does not mind.
         server.setblocking(True)
-        buffer, filled = bytearray(2 * PIECE), 0
+        buffer, filled = bytearray(2 * size), 0
         while True:
             received = server.recv_into(memoryview(buffer)[filled:])
             if not received:
                 raise psycopg.OperationalError("the server closed the connection unexpectedly while rows were copied")
             filled += received
-            if filled < PIECE and buffer[0] == COPY_DATA and not _ends(buffer, filled):
+            if filled < size and buffer[0] == COPY_DATA and not _ends(buffer, filled):
                 continue
             used = -1
             while used:
-                piece, used, ended = (_messages if framed else _cut)(buffer, filled)
+                piece, used, ended = cut(buffer, filled)
                 if piece:
                     yield piece
                 if ended:
@@ -95,7 +126,7 @@ def _from_socket(connection: Connection, statement: str, framed: bool) -> Iterat
             # A message longer than the buffer: make room for all of it.
             needed = _header(buffer, 0)[1] + 1 if filled >= 5 else 0
             if needed > len(buffer):
-                buffer = buffer[:filled] + bytearray(needed + PIECE - filled)
+                buffer = buffer[:filled] + bytearray(needed + size - filled)
 
 
 def _ends(buffer: bytearray, filled: int) -> bool:
@@ -140,6 +171,43 @@ def _messages(buffer: bytearray, filled: int) -> tuple[bytes, int, bool]:
             break
         at = end
     return bytes(memoryview(buffer)[:at]), at, False
+
+
+def _led(buffer: bytearray, filled: int, *, lead: bytes) -> tuple[Piece, int, bool]:
+    """Do as `_messages` does for text, and write `lead` over the messages' headers."""
+    if filled and buffer[0] != COPY_DATA:
+        return _cut(buffer, _end_of_first(buffer, filled))
+    content = np.frombuffer(buffer, np.uint8)
+    at = 0
+    while at + HEADER <= filled and buffer[at] == COPY_DATA:
+        starts, after = _rows(content, at, min(filled, at + BLOCK))
+        if not len(starts):  # a long row
+            after = at + 1 + _header(buffer, at)[1]
+            if after > filled:
+                break
+            starts = np.array([at])
+        for offset, byte in enumerate(lead):
+            content[starts + offset] = byte
+        at = after
+    return memoryview(buffer)[:at], at, False
+
+
+def _rows(content: Bytes, begin: int, filled: int) -> tuple[Positions, int]:
+    """Find the messages in `content[begin:filled]`, which begins with one; return where they begin, and what follows.
+
+    Guesses by what stands there: the end of a row, the kind, and the length's first byte, 0, of which text has none.
+    Then each is proven: it begins where the one before it ends.
+    """
+    guess = content[begin : filled - 4] == COPY_DATA
+    guess &= content[begin + 1 : filled - 3] == 0
+    guess[1:] &= content[begin : filled - 5] == NEWLINE
+    starts = np.flatnonzero(guess) + begin
+    ends = starts + 1 + integers(content, ">u4")[starts + 1]
+    broken = np.flatnonzero(starts[1:] != ends[:-1])
+    proven = int(broken[0]) + 1 if len(broken) else len(starts)
+    if proven and (ends[proven - 1] > filled or starts[0] != begin):
+        proven = proven - 1 if starts[0] == begin else 0
+    return starts[:proven], int(ends[proven - 1]) if proven else begin
 
 
 def _end_of_first(buffer: bytearray, filled: int) -> int:

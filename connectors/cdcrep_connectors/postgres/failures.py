@@ -162,7 +162,7 @@ def _classify(error: Exception, state: str | None) -> tuple[Failure, str | None]
 
 def _message(error: Exception, state: str | None) -> str:
     """Return what the server or libpq said, on one line, without values."""
-    primary = error.diag.message_primary if isinstance(error, psycopg.Error) else _adbc_primary(error)
+    primary = error.diag.message_primary if isinstance(error, psycopg.Error) else None
     text = primary or str(error) or type(error).__name__
     text = text if state is None else text.splitlines()[0]
     place = _place(error)
@@ -171,16 +171,6 @@ def _message(error: Exception, state: str | None) -> str:
     if isinstance(error, psycopg.DataError) or (state is not None and state.startswith("22")):
         text = VALUE.sub("…", text)
     return " ".join(text.split()) + place
-
-
-def _adbc_primary(error: Exception) -> str | None:
-    """Return the server's primary message from an ADBC exception, whose own text holds the query and more."""
-    details = getattr(error, "details", None)
-    for key, value in details if isinstance(details, list) else ():
-        name = key.decode() if isinstance(key, bytes) else str(key)
-        if name == "PG_DIAG_MESSAGE_PRIMARY":
-            return bytes(value).decode(errors="replace")
-    return None
 
 
 def _place(error: Exception) -> str:

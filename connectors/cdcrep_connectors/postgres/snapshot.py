@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -31,12 +31,11 @@ from typing import Any, Final
 
 import psycopg
 import pyarrow as pa
-from adbc_driver_manager import dbapi
 
 from cdcrep.connector import Chunk, Copied, Stream
 from cdcrep.errors import DivergedError, TransientError
 from cdcrep.table import Table, TableId
-from cdcrep_connectors.postgres.arrow_out import READER_SETTINGS, Rows, arrow_out
+from cdcrep_connectors.postgres.arrow_out import arrow_out
 from cdcrep_connectors.postgres.connection import Connection, connect
 from cdcrep_connectors.postgres.copy_out import copy_out, interrupt
 from cdcrep_connectors.postgres.failures import translate
@@ -55,6 +54,12 @@ WHERE cn.nspname = %s AND c.relname = %s AND l.relkind = 'r'
   AND (l.oid = c.oid OR l.oid IN (SELECT relid FROM pg_partition_tree(c.oid) WHERE isleaf))
 ORDER BY l.oid
 """
+
+READER_SETTINGS: Final[Mapping[str, str]] = {
+    "default_transaction_isolation": "repeatable\\ read",
+    "default_transaction_read_only": "on",
+}
+"""For sessions that import a snapshot with their first statement."""
 
 WRAPAROUND: Final = 1 << 31
 
@@ -222,35 +227,25 @@ class PostgresSnapshot:
         columns = ", ".join(quoted(column.name) for column in table.columns)
         statement = f"COPY (SELECT {columns} {selected.rows}) TO STDOUT (FORMAT {form})"
         with self._reader() as connection, reported(table.id):
-
-            def run(query: str) -> Rows:
-                cursor = connection.execute(query.encode())
-                return cursor.fetchall() if cursor.description else []
-
-            self._enter(run, selected)
+            self._enter(connection, selected)
             yield from copy_out(connection, statement, framed=framed)
 
     def _arrow(self, table: Table, selected: Selected) -> Iterator[pa.RecordBatch]:
-        with reported(table.id):
-            yield from arrow_out(
-                self._options,
-                self._application_name,
-                table,
-                selected.rows,
-                lambda run: self._enter(run, selected),
-                lock_timeout=self._lock_timeout,
-            )
+        columns = ", ".join(quoted(column.name) for column in table.columns)
+        with self._reader() as connection, reported(table.id):
+            self._enter(connection, selected)
+            yield from arrow_out(connection, table, selected.rows, columns)
 
-    def _enter(self, run: Callable[[str], Rows], selected: Selected) -> None:
+    def _enter(self, connection: Connection, selected: Selected) -> None:
         """Begin reading: import the snapshot, lock the parts against rewriting, make sure that none was rewritten."""
-        run(f"SET TRANSACTION SNAPSHOT '{self._name}'")
+        connection.execute(f"SET TRANSACTION SNAPSHOT '{self._name}'".encode())
         for part in selected.parts:
-            run(f"LOCK TABLE ONLY {quoted_table(part.id)} IN ACCESS SHARE MODE")
+            connection.execute(f"LOCK TABLE ONLY {quoted_table(part.id)} IN ACCESS SHARE MODE".encode())
             # pg_relation_filenode sees the present, pg_class is read as of the snapshot.
-            unchanged = run(
+            unchanged = connection.execute(
                 f"SELECT relfilenode = {part.file_number} AND pg_relation_filenode(oid) = {part.file_number} "
-                f"FROM pg_class WHERE oid = {part.oid}"
-            )
+                f"FROM pg_class WHERE oid = {part.oid}".encode()
+            ).fetchall()
             if unchanged != [(True,)]:
                 raise TransientError(f"{part.id} was truncated or rewritten while it was copied; the copy begins again")
 
@@ -286,7 +281,7 @@ def reported(table: TableId) -> Iterator[None]:
     """Turn drivers' exceptions into ours while a table is read."""
     try:
         yield
-    except (psycopg.Error, dbapi.Error, OSError) as error:
+    except (psycopg.Error, OSError) as error:
         raise translate(error, f"copying {table}") from error
 
 
