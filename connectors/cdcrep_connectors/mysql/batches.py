@@ -24,7 +24,7 @@ from cdcrep_connectors.mysql.event_types import EventType
 from cdcrep_connectors.mysql.expansion import expand
 from cdcrep_connectors.mysql.framing import Events, Framing
 from cdcrep_connectors.mysql.held import Held
-from cdcrep_connectors.mysql.open_transaction import LARGER_BATCHES, OpenTransaction
+from cdcrep_connectors.mysql.open_transaction import LARGER_BATCHES, OpenTransaction, goes_back, names_savepoint
 from cdcrep_connectors.mysql.packets import Packets
 from cdcrep_connectors.mysql.position import Place, parse_position
 from cdcrep_connectors.mysql.prepared import Prepared, PreparedTransactions, ends_prepared
@@ -301,28 +301,29 @@ class BatchAssembler:
     def _contents(self, open_: OpenTransaction, part: _Part, ending: Ending | None) -> Iterator[Batch]:
         """Return what a part of a transaction did, in order."""
         settled = self._settled_tables(open_)
+        without = frozenset() if open_.prepares else settled
         taken = not open_.skipped or open_.prepares
+        statements = [(index, *read_statement(part.events, index)) for index in find_statements(part.events).tolist()]
+        # Rows between savepoints are few: only those that something is undone of are decoded by themselves.
+        undone = ending is not Ending.ROLLBACK and any(goes_back(text) for _, _, text in statements)
         first = 0
-        for index in find_statements(part.events).tolist():
-            query, text = read_statement(part.events, index)
+        for index, query, text in statements:
             if ends_prepared(text):
                 yield from self._finish_prepared(open_, text, settled)
+            elif text[:3].upper() == "XA " or not taken:
                 continue
-            if text[:3].upper() == "XA " or not taken:
-                continue
-            yield self._decode(
-                part.slice(first, index), frozenset() if open_.prepares else settled, open_.impossible_dates
-            )
-            first = index + 1
-            if open_.is_savepoint(text, rolled_back=ending is Ending.ROLLBACK):
-                continue
-            table = self._statements.truncated_table(query, text, settled)
-            if table is not None:
+            elif names_savepoint(text):
+                if undone:
+                    yield self._decode(part.slice(first, index), without, open_.impossible_dates)
+                    first = index + 1
+                if ending is not Ending.ROLLBACK:
+                    open_.take_savepoint(text, is_held=undone)
+            elif (table := self._statements.truncated_table(query, text, settled)) is not None:
+                yield self._decode(part.slice(first, index), without, open_.impossible_dates)
                 yield Batch(None, (Changes.truncate(self._truncated_shape(table)),))
+                first = index + 1
         if taken:
-            yield self._decode(
-                part.slice(first, len(part.events)), frozenset() if open_.prepares else settled, open_.impossible_dates
-            )
+            yield self._decode(part.slice(first, len(part.events)), without, open_.impossible_dates)
 
     def _finish_prepared(self, open_: OpenTransaction, statement: str, settled: frozenset[TableId]) -> Iterator[Batch]:
         """Return what a prepared transaction did that is committed now; nothing of one that is rolled back."""

@@ -40,37 +40,47 @@ class OpenTransaction:
     in_pieces: bool = False
     impossible_dates: ImpossibleDates = field(default_factory=Counter)
     """How many became NULL so far, per table and column."""
-    savepoints: dict[str, tuple[int, ImpossibleDates]] = field(default_factory=dict)
-    """Name -> how many batches were held there, and the counts."""
+    savepoints: dict[str, tuple[int, ImpossibleDates] | None] = field(default_factory=dict)
+    """Name -> how many batches were held there, and the counts; None: rows around it were decoded together."""
 
     def take_pieces(self) -> None:
         """Note that all that was held was returned: no savepoint before can be gone back to."""
         self.in_pieces = True
         self.savepoints.clear()
 
-    def is_savepoint(self, statement: str, *, rolled_back: bool) -> bool:
-        """Carry out SAVEPOINT and ROLLBACK TO, given that all before the statement is held; tell whether it was one.
+    def take_savepoint(self, statement: str, *, is_held: bool) -> None:
+        """Carry out SAVEPOINT or ROLLBACK TO; `is_held`: all before the statement is held, and nothing behind it.
 
         MariaDB logs ROLLBACK TO where a table without transactions was changed, too; what is rolled back of all
-        others is in the log nevertheless. Where all of the transaction is `rolled_back` nothing has to be done.
+        others is in the log nevertheless.
 
         Raises:
-            DataError: a part is rolled back that was returned already.
+            DataError: a part is rolled back that was returned already, or cannot be told from what is kept.
         """
         match = _SAVEPOINT.match(statement)
-        if match is None or rolled_back:
-            return match is not None
+        assert match is not None, "names_savepoint"
         name = match["name"].strip("`").casefold()
         if match["back"][:1] in "Ss":
             self.savepoints.pop(name, None)
-            self.savepoints[name] = (len(self.held), self.impossible_dates.copy())
-        elif name in self.savepoints:
-            length, self.impossible_dates = self.savepoints[name][0], self.savepoints[name][1].copy()
-            self.held.cut(length)
-            for later in list(self.savepoints)[list(self.savepoints).index(name) + 1 :]:
-                del self.savepoints[later]
-        else:
+            self.savepoints[name] = (len(self.held), self.impossible_dates.copy()) if is_held else None
+            return
+        mark = self.savepoints.get(name)
+        if mark is None:
             raise DataError(
                 "the source rolled back a part of a large transaction that is in its log", hint=LARGER_BATCHES
             )
-        return True
+        self.held.cut(mark[0])
+        self.impossible_dates = mark[1].copy()
+        for later in list(self.savepoints)[list(self.savepoints).index(name) + 1 :]:
+            del self.savepoints[later]
+
+
+def names_savepoint(statement: str) -> bool:
+    """Tell whether a statement is SAVEPOINT or ROLLBACK TO."""
+    return _SAVEPOINT.match(statement) is not None
+
+
+def goes_back(statement: str) -> bool:
+    """Tell whether a statement is ROLLBACK TO."""
+    match = _SAVEPOINT.match(statement)
+    return match is not None and match["back"][:1] in "Rr"
