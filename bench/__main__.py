@@ -16,22 +16,32 @@ from rich.console import Console
 from bench import report
 from bench.clusters import Clusters
 from bench.machine import describe
-from bench.plan import WORKLOADS, Plan, Sizes
+from bench.mysql_plan import MYSQL_WORKLOADS
+from bench.mysql_servers import KINDS, MySQLServers
+from bench.plan import POSTGRES_WORKLOADS, WORKLOADS, Plan, Sizes
 from bench.results import Outcome
 from cdcrep.connector import Pipeline
 
 
-def _chosen(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
-    chosen = tuple(value.split(",")) if value else WORKLOADS
-    if unknown := sorted(set(chosen) - set(WORKLOADS)):
+def chosen(value: str | None) -> tuple[str, ...]:
+    """Return the workloads that `--only` names, in the order in which to measure them; all without it."""
+    names = set(value.split(",") if value else WORKLOADS)
+    # W1m stands for W1m-mariadb and W1m-mysql.
+    families = {workload: workload.partition("m-")[0] + "m" for workload in MYSQL_WORKLOADS}
+    if unknown := sorted(names - set(WORKLOADS) - set(families.values())):
         raise click.BadParameter(f"{', '.join(unknown)} (there are {', '.join(WORKLOADS)})")
-    return tuple(workload for workload in WORKLOADS if workload in chosen)
+    return tuple(workload for workload in WORKLOADS if workload in names or families.get(workload) in names)
 
 
 @click.command()
 @click.option("--quick", is_flag=True, help="A tenth of the size.")
 @click.option("--scale", type=click.FloatRange(min=0, min_open=True), help="Another fraction of the full size.")
-@click.option("--only", "workloads", callback=_chosen, help=f"Some of {','.join(WORKLOADS)}.")
+@click.option(
+    "--only",
+    "workloads",
+    callback=lambda _context, _parameter, value: chosen(value),
+    help=f"Some of {','.join(WORKLOADS)}; W1m is both.",
+)
 @click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True)
 @click.option("--big-rows", type=int, help="Rows of W2-big's table (default: 20,000,000, or a tenth).")
 @click.option("--major", default=15, show_default=True, help="PostgreSQL's major version.")
@@ -43,6 +53,7 @@ def _chosen(_context: click.Context, _parameter: click.Parameter, value: str | N
     help="Where the clusters' data goes: up to 30 GB.",
 )
 @click.option("--write", type=click.Path(dir_okay=False, path_type=Path), help="Write the results to this page, too.")
+@click.option("--append", is_flag=True, help="Write them behind what the page has.")
 def main(
     quick: bool,
     scale: float | None,
@@ -52,6 +63,7 @@ def main(
     major: int,
     directory: Path,
     write: Path | None,
+    append: bool,
 ) -> None:
     """Measure cdcrep against PostgreSQL's own subscription, the raw receive limit and other ways to copy."""
     sizes = Sizes().divided_by(1 / scale if scale else 10 if quick else 1)
@@ -68,17 +80,27 @@ def main(
     # Ends through the contexts, which stop the servers and delete their data.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     outcomes: dict[str, Outcome] = {}
-    with Clusters(major, directory) as clusters:
-        machine = describe(clusters, load)
-        for name, value in machine.items():
-            say(f"{name}: {value}")
-        for workload in plan.workloads:
-            outcomes[workload] = plan.measure(clusters, workload, say)
+    facts: dict[str, str] = {}
+    if of_postgres := [workload for workload in plan.workloads if workload in POSTGRES_WORKLOADS]:
+        with Clusters(major, directory) as clusters:
+            facts |= clusters.facts()
+            for workload in of_postgres:
+                outcomes[workload] = plan.measure(clusters, workload, say)
+    for kind in KINDS:
+        if of_kind := [workload for workload in plan.workloads if workload.endswith(f"-{kind}")]:
+            with MySQLServers(kind, major, directory) as servers:
+                facts |= servers.facts()
+                for workload in of_kind:
+                    outcomes[workload] = plan.measure_mysql(servers, workload, say)
+    machine = describe(directory, load, facts)
     report.show(console, outcomes)
+    for name, value in machine.items():
+        say(f"{name}: {value}")
     if write:
         command = shlex.join(["python", "-m", "bench", *sys.argv[1:]])
         write.parent.mkdir(parents=True, exist_ok=True)
-        write.write_text(report.markdown(outcomes, machine, f"{datetime.now(UTC):%Y-%m-%d}", command))
+        page = report.markdown(outcomes, machine, f"{datetime.now(UTC):%Y-%m-%d}", command)
+        write.write_text(f"{write.read_text()}\n{page}" if append and write.exists() else page)
         say(f"written to {write}")
     if report.failures(outcomes):
         sys.exit(1)

@@ -3,52 +3,64 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Final
 
-from bench.clusters import Clusters
 from bench.copiers import Copier
 from bench.processes import UsageSampler
 from bench.results import RATE, Outcome, Sample, Say, Track, guarded
-from bench.tables import Digest, difference, postgres_digest
+from bench.servers import Servers
+from bench.tables import Digest, difference
 from bench.waiting import BenchError
-from bench.workloads import create_bench
-
-DATABASE: Final = "w5"
 
 
-def measure_backfills(clusters: Clusters, copiers: Sequence[Copier], rows: int, rounds: int, say: Say) -> Outcome:
-    """Let each way copy the same table in turn, round by round; verify and delete each copy."""
+def measure_backfills(
+    servers: Servers,
+    name: str,
+    create: Callable[[str, int], None],
+    copiers: Sequence[Copier],
+    rows: int,
+    rounds: int,
+    say: Say,
+) -> Outcome:
+    """Let each way copy the same table in turn, round by round; verify and delete each copy.
+
+    `create` makes the table in a database, with a number of rows; `name` is the workload's.
+    """
+    database = name.lower().replace("-", "_")
     tracks = {copier: Track(copier.name) for copier in copiers}
-    clusters.source.create_database(DATABASE)
+    servers.source.create_database(database)
     try:
-        say(f"W5: writing {rows:,} rows")
-        create_bench(clusters.source, DATABASE, rows)
-        with clusters.source.connect(DATABASE) as connection:
-            expected = {
-                contents: postgres_digest(connection, [contents])
-                for contents in {copier.contents for copier in copiers}
-            }
+        say(f"{name}: writing {rows:,} rows")
+        create(database, rows)
+        expected = {
+            contents: servers.source.digest(database, [contents])
+            for contents in {copier.contents for copier in copiers}
+        }
         for number in range(1, rounds + 1):
-            where = f"W5 round {number}"
+            where = f"{name} round {number}"
             for copier, track in tracks.items():
                 if track.error:
                     continue
                 if guarded(
-                    track, where, say, partial(_copy, clusters, copier, rows, number, expected[copier.contents], track)
+                    track,
+                    where,
+                    say,
+                    partial(_copy, servers, database, copier, rows, number, expected[copier.contents], track),
                 ):
                     say(f"{where}: {track.name}: {track.samples[-1].values[RATE]:,.0f} rows/s")
     finally:
-        clusters.source.drop_database(DATABASE)
-    return Outcome("W5", f"copy of {rows:,} rows, from start to exit", list(tracks.values()))
+        servers.source.drop_database(database)
+    return Outcome(name, f"copy of {rows:,} rows, from start to exit", list(tracks.values()))
 
 
-def _copy(clusters: Clusters, copier: Copier, rows: int, number: int, expected: Digest, track: Track) -> None:
-    copier.set_up(clusters, DATABASE)
+def _copy(
+    servers: Servers, database: str, copier: Copier, rows: int, number: int, expected: Digest, track: Track
+) -> None:
+    copier.set_up(servers, database)
     try:
-        clusters.checkpoint()
-        sampler = UsageSampler(clusters)
+        servers.checkpoint()
+        sampler = UsageSampler(servers.processes)
         sampler.mark()
         sampler.start()
         began = time.monotonic()

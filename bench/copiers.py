@@ -15,6 +15,7 @@ from bench import environments
 from bench.clusters import Clusters
 from bench.consumers.replicator import Target, TargetFiles, log_tail, program, write_config
 from bench.processes import UsageSampler
+from bench.servers import Servers
 from bench.tables import BENCH, BENCH_DDL, BENCH_WITH_JSON_REWRITTEN, Contents
 from bench.waiting import BenchError
 
@@ -23,18 +24,18 @@ LIMIT_SECONDS: Final = 3600
 
 
 class Copier(ABC):
-    """Copies `public.bench` from a source database into an empty target of its own."""
+    """Copies one table from a source database into an empty target of its own."""
 
     name: str
     target: Target
     contents: Contents = BENCH
     """What of the table must arrive."""
 
-    def set_up(self, clusters: Clusters, database: str) -> None:
+    def set_up(self, servers: Servers, database: str) -> None:
         """Make an empty target; not measured."""
         slug = "".join(letter if letter.isalnum() else "_" for letter in self.name.lower())
-        self.clusters, self.database = clusters, database
-        self.files = TargetFiles(clusters, self.target, f"{database}_{slug}")
+        self.servers, self.database = servers, database
+        self.files = TargetFiles(servers, self.target, f"{database}_{slug}")
         self.files.create()
 
     @abstractmethod
@@ -54,13 +55,14 @@ class Copier(ABC):
 class CdcrepBackfill(Copier):
     """`cdcrep backfill CONFIG` with the smallest configuration file."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, contents: Contents = BENCH) -> None:
         self.target = target
+        self.contents = contents
         self.name = f"cdcrep to {target}"
 
     def copy(self, sampler: UsageSampler) -> None:
-        source_url = self.clusters.source.url(self.database)
-        write_config(self.files.config, "bench_backfill", source_url, self.files.url, ["public.bench"])
+        source_url = self.servers.source.url(self.database)
+        write_config(self.files.config, "bench_backfill", source_url, self.files.url, [self.contents.table])
         self.run([*program(), "backfill", str(self.files.config)], sampler)
 
 
@@ -69,15 +71,16 @@ class CopyPipe(Copier):
 
     target = "PostgreSQL"
 
-    def __init__(self, connections: int, *, key_after: bool) -> None:
+    def __init__(self, clusters: Clusters, connections: int, *, key_after: bool) -> None:
+        self.clusters = clusters
         self._connections = connections
         self._key_after = key_after
         self.name = "psql COPY pipe" + (", key built after" if key_after else "")
 
-    def set_up(self, clusters: Clusters, database: str) -> None:
-        super().set_up(clusters, database)
+    def set_up(self, servers: Servers, database: str) -> None:
+        super().set_up(servers, database)
         ddl = BENCH_DDL.replace("PRIMARY KEY", "NOT NULL") if self._key_after else BENCH_DDL
-        clusters.target.execute(self.files.name, ddl)
+        self.clusters.target.execute(self.files.name, ddl)
 
     def copy(self, sampler: UsageSampler) -> None:
         source = self.clusters.source
@@ -132,38 +135,32 @@ class Script(Copier):
         file: str,
         packages: tuple[str, ...],
         argument: str,
-        address: Callable[[Clusters, str], str],
+        address: Callable[[str], str],
         contents: Contents = BENCH,
     ) -> None:
         self.name = name
         self._file, self._packages, self._argument, self._address = file, packages, argument, address
         self.contents = contents
 
-    def set_up(self, clusters: Clusters, database: str) -> None:
-        super().set_up(clusters, database)
+    def set_up(self, servers: Servers, database: str) -> None:
+        super().set_up(servers, database)
         self._python = environments.python_with(self._file, self._packages)
 
     def copy(self, sampler: UsageSampler) -> None:
-        address = self._address(self.clusters, self.database)
+        address = self._address(self.database)
         script = COMPETITORS / f"{self._file}.py"
         self.run([str(self._python), str(script), address, str(self.files.file), self._argument], sampler)
 
 
-def copiers(connections: int) -> list[Copier]:
+def copiers(clusters: Clusters, connections: int) -> list[Copier]:
     """Every way to copy, those into one kind of target side by side."""
-
-    def dsn(clusters: Clusters, database: str) -> str:
-        return clusters.source.dsn(database)
-
-    def url(clusters: Clusters, database: str) -> str:
-        return clusters.source.url(database)
-
+    dsn, url = clusters.source.dsn, clusters.source.url
     # ConnectorX reads one partition per processor, as its documentation recommends.
     partitions = str(os.cpu_count() or 2)
     return [
-        CopyPipe(connections, key_after=False),
+        CopyPipe(clusters, connections, key_after=False),
         CdcrepBackfill("PostgreSQL"),
-        CopyPipe(connections, key_after=True),
+        CopyPipe(clusters, connections, key_after=True),
         Script("DuckDB postgres scanner", "duckdb_scanner", environments.SCANNER, "plain", dsn),
         CdcrepBackfill("DuckDB"),
         Script("ConnectorX", "connectorx_load", environments.CONNECTORX, partitions, url, BENCH_WITH_JSON_REWRITTEN),

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
-from bench.clusters import Clusters
 from bench.consumers.consumer import Consumer, Mark, Setting
 from bench.processes import UsageSampler
 from bench.results import RATE, Outcome, Sample, Say, Track, guarded
-from bench.tables import Digest, difference, postgres_digest
+from bench.servers import Servers
+from bench.tables import Digest, difference
 from bench.waiting import BenchError, wait_for
 from bench.workloads import Workload
 
@@ -21,19 +21,19 @@ SLOWEST_RATE: Final = 2_000
 
 
 def measure_drains(
-    clusters: Clusters, workload: Workload, consumers: Sequence[Consumer], rounds: int, say: Say
+    servers: Servers, workload: Workload, consumers: Sequence[Consumer], rounds: int, say: Say
 ) -> Outcome:
     """Set the consumers up, then for each round write one backlog and let them drain it in turn.
 
-    Every consumer has its own slot at the source: all receive the same log. Nothing else runs meanwhile. A consumer
+    Every consumer has its own place in the source's log: all receive the same. Nothing else runs meanwhile. A consumer
     that fails, or whose target differs from the source afterwards, is left out of the following rounds.
     """
-    setting = Setting(clusters, workload, workload.name.lower().replace("-", "_"))
+    setting = Setting(servers, workload, workload.database)
     tracks = {consumer: Track(consumer.name) for consumer in consumers}
-    clusters.source.create_database(setting.database)
+    servers.source.create_database(setting.database)
     try:
         say(f"{workload.name}: creating the tables")
-        workload.set_up(clusters.source, setting.database)
+        workload.set_up(setting.database)
         for consumer, track in tracks.items():
             say(f"{workload.name}: {consumer.name}: first copy")
             guarded(track, workload.name, say, partial(consumer.set_up, setting))
@@ -43,19 +43,20 @@ def measure_drains(
     finally:
         for consumer in consumers:
             consumer.tear_down()
-        clusters.source.drop_database(setting.database)
+        servers.source.drop_database(setting.database)
     return Outcome(workload.name, workload.title, list(tracks.values()))
 
 
 def _round(setting: Setting, tracks: dict[Consumer, Track], number: int, say: Say) -> None:
-    source, workload = setting.clusters.source, setting.workload
+    source, workload = setting.servers.source, setting.workload
     where = f"{workload.name} round {number}"
     say(f"{where}: writing {workload.changes:,} changes")
     for consumer in tracks:
         consumer.backlog_begins()
-    workload.write(source, setting.database)
-    mark = Mark(number, f"mark-{uuid.uuid4().hex}")
-    source.execute(setting.database, f"INSERT INTO mark VALUES ({mark.number}, '{mark.token}')", "VACUUM ANALYZE")
+    workload.write(setting.database)
+    mark = Mark(number, f"mark-{uuid.uuid4().hex}", workload.mark_table)
+    source.execute(setting.database, f"INSERT INTO mark VALUES ({mark.number}, '{mark.token}')")
+    source.settle(setting.database)
     expected = source_digest(setting)
     # Each round begins with another consumer: whatever favours the first or the last evens out.
     order = list(tracks)
@@ -67,14 +68,14 @@ def _round(setting: Setting, tracks: dict[Consumer, Track], number: int, say: Sa
 
 
 def _drain(setting: Setting, consumer: Consumer, mark: Mark, expected: Digest, track: Track) -> None:
-    setting.clusters.checkpoint()
-    sampler = UsageSampler(setting.clusters)
+    setting.servers.checkpoint()
+    sampler = UsageSampler(setting.servers.processes)
     sampler.start()
     try:
         pid = consumer.start(mark)
         if pid:
             sampler.watch(pid)
-        wait_for(consumer.streaming, f"{consumer.name} is streaming", pause_seconds=0.005)
+        wait_for(consumer.streaming, f"{consumer.name} is streaming", pause_seconds=0.001)
         began = time.monotonic()
         sampler.mark()
         ended = consumer.wait(mark, seconds=60 + setting.workload.changes / SLOWEST_RATE)
@@ -87,8 +88,7 @@ def _drain(setting: Setting, consumer: Consumer, mark: Mark, expected: Digest, t
 
 def source_digest(setting: Setting) -> Digest:
     """Digest the source's tables, which nobody writes."""
-    with setting.clusters.source.connect(setting.database) as connection:
-        return postgres_digest(connection, setting.workload.contents)
+    return setting.servers.source.digest(setting.database, setting.workload.contents)
 
 
 def verify(setting: Setting, consumer: Consumer, expected: Digest) -> None:

@@ -15,6 +15,8 @@ DIRECTORY: Final = Path(__file__).resolve().parents[1] / ".servers" / "competito
 
 SCANNER: Final = ("duckdb==1.5.5", "duckdb-extension-postgres-scanner==1.5.5")
 CONNECTORX: Final = ("connectorx==0.4.6", "duckdb==2.0.0", "pyarrow>=18")
+MYSQL_REPLICATION: Final = ("mysql-replication==1.0.17", "pymysql==1.2.0")
+PYMYSQL: Final = ("pymysql==1.2.0", "duckdb==2.0.0", "pyarrow>=18")
 
 
 def python_with(name: str, packages: Sequence[str]) -> Path:

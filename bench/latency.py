@@ -107,28 +107,30 @@ def measure_latency(
         changes=int(seconds * COMMITS_PER_SECOND),
         include=["public.bench", "public.mark"],
         contents=[BENCH],
-        set_up=lambda source, database: create_bench(source, database, FIRST_ROWS),
-        write=lambda *_: None,
+        set_up=lambda database: create_bench(clusters.source, database, FIRST_ROWS),
+        write=lambda _: None,
         schema=[BENCH_DDL, MARK_DDL],
     )
     setting = Setting(clusters, workload, "w4")
     tracks = {consumer: Track(consumer.name) for consumer in consumers}
     clusters.source.create_database(setting.database)
     try:
-        workload.set_up(clusters.source, setting.database)
+        workload.set_up(setting.database)
         for consumer, track in tracks.items():
             # One at a time, and gone before the next: a stopped consumer's backlog would be in its next period.
-            guarded(track, "W4", say, partial(_follow, setting, consumer, track, seconds, rounds, say))
+            guarded(track, "W4", say, partial(_follow, clusters, setting, consumer, track, seconds, rounds, say))
     finally:
         clusters.source.drop_database(setting.database)
     return Outcome(workload.name, workload.title, list(tracks.values()))
 
 
-def _follow(setting: Setting, consumer: Consumer, track: Track, seconds: float, rounds: int, say: Say) -> None:
+def _follow(
+    clusters: Clusters, setting: Setting, consumer: Consumer, track: Track, seconds: float, rounds: int, say: Say
+) -> None:
     try:
         consumer.set_up(setting)
         for number in range(1, rounds + 1):
-            values, usage = _period(setting, consumer, seconds)
+            values, usage = _period(clusters, setting, consumer, seconds)
             track.samples.append(Sample(number, values, usage))
             verify(setting, consumer, source_digest(setting))
             say(f"W4 round {number}: {track.name}: p50 {values[P50]:.1f} ms, p99 {values[P99]:.1f} ms")
@@ -136,9 +138,11 @@ def _follow(setting: Setting, consumer: Consumer, track: Track, seconds: float, 
         consumer.tear_down()
 
 
-def _period(setting: Setting, consumer: Consumer, seconds: float) -> tuple[Mapping[str, float], Usage]:
-    setting.clusters.checkpoint()
-    sampler = UsageSampler(setting.clusters)
+def _period(
+    clusters: Clusters, setting: Setting, consumer: Consumer, seconds: float
+) -> tuple[Mapping[str, float], Usage]:
+    clusters.checkpoint()
+    sampler = UsageSampler(clusters.processes)
     sampler.start()
     try:
         pid = consumer.start(Mark(0, ""))
@@ -147,7 +151,7 @@ def _period(setting: Setting, consumer: Consumer, seconds: float) -> tuple[Mappi
         wait_for(consumer.streaming, f"{consumer.name} is streaming")
         window = consumer.window()
         assert window
-        writer = Writer(setting.clusters, setting.database, seconds + WARM_UP_SECONDS)
+        writer = Writer(clusters, setting.database, seconds + WARM_UP_SECONDS)
         sampler.mark()
         writer.start()
         try:

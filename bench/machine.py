@@ -10,22 +10,19 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
-from bench.clusters import Clusters
 
-
-def describe(clusters: Clusters, load: float) -> Mapping[str, str]:
+def describe(files: Path, load: float, servers: Mapping[str, str]) -> Mapping[str, str]:
     """Return what to say about the machine and the software, in the order in which to say it."""
-    ((server,),) = clusters.source.execute("postgres", "SHOW server_version")
     packages = ("cdcrep", "duckdb", "psycopg", "pyarrow", "numpy")
     return {
         "processor": f"{_processor()}, {os.cpu_count()} cores, shared by source, consumer and target",
         "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / (1 << 30):.0f} GiB",
         # Anything but nearly 0: somebody else was at work, and the figures are too low.
         "load before the run": f"{load:.1f}",
-        "data on": _filesystem(clusters.files),
+        "data on": _filesystem(files),
         "system": f"{_distribution()}, Linux {platform.release()}",
         "source": _commit(),
-        "PostgreSQL": f"{server}, two clusters, fsync on",
+        **servers,
         "Python": platform.python_version(),
         "packages": ", ".join(f"{name} {version(name)}" for name in packages),
     }

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
+from bench import mysql_plan
 from bench.backfill import measure_backfills
 from bench.clusters import Clusters
 from bench.consumers.consumer import Consumer
@@ -15,11 +17,14 @@ from bench.consumers.subscription import Subscription
 from bench.copiers import copiers
 from bench.drain import measure_drains
 from bench.latency import measure_latency
+from bench.mysql_plan import MYSQL_WORKLOADS
+from bench.mysql_servers import MySQLServers
 from bench.requirements import BIG
 from bench.results import Outcome, Say
-from bench.workloads import inserts, tpcb, updates
+from bench.workloads import create_bench, inserts, tpcb, updates
 
-WORKLOADS: Final = ("W1", "W2", "W3", BIG, "W4", "W5")
+POSTGRES_WORKLOADS: Final = ("W1", "W2", "W3", BIG, "W4", "W5")
+WORKLOADS: Final = (*POSTGRES_WORKLOADS, *MYSQL_WORKLOADS)
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,7 @@ class Sizes:
     transactions: int = 200_000
     latency_seconds: float = 30.0
     backfill_rows: int = 5_000_000
+    mysql_changes: int = 500_000
 
     def divided_by(self, factor: float) -> Sizes:
         """The same in small."""
@@ -42,6 +48,7 @@ class Sizes:
             transactions=int(self.transactions / factor),
             latency_seconds=max(self.latency_seconds / factor, 3.0),
             backfill_rows=int(self.backfill_rows / factor),
+            mysql_changes=int(self.mysql_changes / factor),
         )
 
 
@@ -56,24 +63,37 @@ class Plan:
     """Of the COPY pipe: as many as cdcrep uses."""
 
     def measure(self, clusters: Clusters, workload: str, say: Say) -> Outcome:
-        """Measure one workload."""
-        sizes, rounds = self.sizes, self.rounds
+        """Measure one of `POSTGRES_WORKLOADS`."""
+        sizes, rounds, source = self.sizes, self.rounds, clusters.source
+        everyone = [RawReceive(clusters), *_replicators(clusters)]
         if workload == "W1":
-            return measure_drains(clusters, inserts(sizes.changes), _everyone(), rounds, say)
+            return measure_drains(clusters, inserts(source, sizes.changes), everyone, rounds, say)
         if workload == "W2":
-            return measure_drains(clusters, updates(sizes.changes, sizes.update_rows), _everyone(), rounds, say)
+            return measure_drains(clusters, updates(source, sizes.changes, sizes.update_rows), everyone, rounds, say)
         if workload == "W3":
-            return measure_drains(clusters, tpcb(sizes.transactions), _everyone(), rounds, say)
+            return measure_drains(clusters, tpcb(source, sizes.transactions), everyone, rounds, say)
         if workload == BIG:
-            return measure_drains(clusters, updates(sizes.changes, sizes.big_rows, BIG), _replicators(), rounds, say)
+            big = updates(source, sizes.changes, sizes.big_rows, BIG)
+            return measure_drains(clusters, big, _replicators(clusters), rounds, say)
         if workload == "W4":
-            return measure_latency(clusters, _replicators(), sizes.latency_seconds, rounds, say)
-        return measure_backfills(clusters, copiers(self.connections), sizes.backfill_rows, rounds, say)
+            return measure_latency(clusters, _replicators(clusters), sizes.latency_seconds, rounds, say)
+        ways = copiers(clusters, self.connections)
+        create = partial(create_bench, source)
+        return measure_backfills(clusters, workload, create, ways, sizes.backfill_rows, rounds, say)
+
+    def measure_mysql(self, servers: MySQLServers, workload: str, say: Say) -> Outcome:
+        """Measure one of `MYSQL_WORKLOADS`."""
+        sizes = self.sizes
+        return mysql_plan.measure(
+            servers,
+            workload,
+            changes=sizes.mysql_changes,
+            rows=sizes.update_rows,
+            backfill_rows=sizes.backfill_rows,
+            rounds=self.rounds,
+            say=say,
+        )
 
 
-def _replicators() -> list[Consumer]:
-    return [Subscription(), Replicator("PostgreSQL"), Replicator("DuckDB")]
-
-
-def _everyone() -> list[Consumer]:
-    return [RawReceive(), *_replicators()]
+def _replicators(clusters: Clusters) -> list[Consumer]:
+    return [Subscription(clusters), Replicator("PostgreSQL"), Replicator("DuckDB")]

@@ -5,20 +5,13 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from bench.clusters import Cluster, Clusters
-
 TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
 INTERVAL_SECONDS: Final = 0.1
-
-CLIENT_BACKEND: Final = re.compile(
-    r"postgres: (walsender )?\S+ \S+ (127\.0\.0\.1\(|\[local\])|postgres: parallel worker"
-)
-SUBSCRIPTION_WORKER: Final = re.compile(r"postgres: logical replication .*worker")
 
 
 @dataclass
@@ -26,18 +19,18 @@ class Usage:
     """What one measurement cost."""
 
     cpu_seconds: dict[str, float] = field(default_factory=dict)
-    """By role: `source` (walsender, backends that are read from), `consumer`, `target` (backends written to)."""
+    """By role: `source` (what is read from), `consumer`, `target` (what is written to)."""
     peak_rss_mib: float | None = None
-    """Of the consumer's own process, shared libraries included; None where the consumer is a part of PostgreSQL."""
+    """Of the consumer's own process, shared libraries included; None where the consumer is a part of a server."""
 
 
-def cpu_seconds(pid: int) -> float | None:
-    """User and system time of a process so far; None when it is gone."""
+def cpu_times(pid: int) -> tuple[float, float] | None:
+    """User and system time of a process so far, in seconds; None when it is gone."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return None
-    return (int(fields[11]) + int(fields[12])) / TICKS_PER_SECOND
+    return int(fields[11]) / TICKS_PER_SECOND, int(fields[12]) / TICKS_PER_SECOND
 
 
 def peak_rss_mib(pid: int) -> float | None:
@@ -49,14 +42,16 @@ def peak_rss_mib(pid: int) -> float | None:
     return int(found[1]) / 1024 if found else None
 
 
-def _children(pid: int) -> list[int]:
+def children(pid: int) -> list[int]:
+    """Process ids of a process's children; empty when it is gone."""
     try:
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except OSError:
         return []
 
 
-def _title(pid: int) -> str:
+def title(pid: int) -> str:
+    """Command line of a process, as it may have changed it; empty when it is gone."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
     except OSError:
@@ -66,15 +61,13 @@ def _title(pid: int) -> str:
 class UsageSampler(threading.Thread):
     """Watches processes from `start` to `finish`, those that end in between included.
 
-    A process that ends is counted up to its last sample: at most `INTERVAL_SECONDS` are missed.
+    `of_servers` finds the servers' processes that work for consumers, each with its role. A process that ends is
+    counted up to its last sample: at most `INTERVAL_SECONDS` are missed.
     """
 
-    def __init__(self, clusters: Clusters) -> None:
+    def __init__(self, of_servers: Callable[[], Iterable[tuple[int, str]]]) -> None:
         super().__init__(daemon=True)
-        self._clusters = clusters
-        for cluster in (clusters.source, clusters.target):
-            # Process ids are used again: those of our sessions that have ended must not hide a consumer's.
-            cluster.own_backends &= set(_children(cluster.server.pid or 0))
+        self._of_servers = of_servers
         self._consumers: set[int] = set()
         self._first: dict[int, float] = {}
         self._last: dict[int, float] = {}
@@ -113,11 +106,11 @@ class UsageSampler(threading.Thread):
     def _sample(self) -> None:
         with self._sampling:
             for pid, role in self._processes():
-                used = cpu_seconds(pid)
+                used = cpu_times(pid)
                 if used is None:
                     continue
                 self._roles[pid] = role
-                self._last[pid] = used
+                self._last[pid] = sum(used)
             for pid in tuple(self._consumers):
                 if peak := peak_rss_mib(pid):
                     self._peak[pid] = peak
@@ -125,15 +118,4 @@ class UsageSampler(threading.Thread):
     def _processes(self) -> Iterator[tuple[int, str]]:
         for pid in tuple(self._consumers):
             yield pid, "consumer"
-        yield from self._backends(self._clusters.source, "source")
-        yield from self._backends(self._clusters.target, "target")
-
-    def _backends(self, cluster: Cluster, role: str) -> Iterator[tuple[int, str]]:
-        for pid in _children(cluster.server.pid or 0):
-            if pid in cluster.own_backends:
-                continue
-            title = _title(pid)
-            if SUBSCRIPTION_WORKER.match(title):
-                yield pid, "consumer"
-            elif CLIENT_BACKEND.match(title):
-                yield pid, role
+        yield from self._of_servers()

@@ -20,7 +20,7 @@ from typing import Final
 from psycopg import pq
 
 from bench.clusters import Clusters
-from bench.processes import TICKS_PER_SECOND
+from bench.processes import cpu_times
 from bench.workloads import inserts
 
 SLOT: Final = "bench_reading"
@@ -38,15 +38,15 @@ def main() -> None:
     arguments = parser.parse_args()
     patterns = {"at once": 0.0, "64 KiB": -1.0, **{f"{ms} ms rest": ms / 1000 for ms in (2, 5, 10, 15, 20, 30, 50)}}
     with Clusters(15, Path(tempfile.gettempdir())) as clusters:
-        cluster, workload = clusters.source, inserts(arguments.rows)
+        cluster, workload = clusters.source, inserts(clusters.source, arguments.rows)
         cluster.create_database("reading")
-        workload.set_up(cluster, "reading")
+        workload.set_up("reading")
         cluster.execute(
             "reading",
             f"CREATE PUBLICATION {SLOT} FOR TABLE {', '.join(workload.include)}",
             f"SELECT pg_create_logical_replication_slot('{SLOT}', 'pgoutput')",
         )
-        workload.write(cluster, "reading")
+        workload.write("reading")
         end = cluster.execute("reading", "SELECT pg_current_wal_lsn()")[0][0]
         clusters.checkpoint()
         for number in range(arguments.rounds):
@@ -72,7 +72,7 @@ def _read(dsn: str, end: int, rest: float) -> tuple[float, float, float, int]:
     command = f"START_REPLICATION SLOT {SLOT} LOGICAL 0/0 (proto_version '1', publication_names '{SLOT}')"
     if connection.exec_(command.encode()).status != pq.ExecStatus.COPY_BOTH:
         raise SystemExit(connection.get_error_message())
-    user, system = _cpu(connection.backend_pid)
+    user, system = cpu_times(connection.backend_pid) or (0.0, 0.0)
     buffer, tail, reads, began = bytearray(BUFFER_BYTES), b"", 0, time.monotonic()
     with socket.socket(fileno=os.dup(connection.socket)) as wire:
         if rest < 0:
@@ -95,7 +95,7 @@ def _read(dsn: str, end: int, rest: float) -> tuple[float, float, float, int]:
             if reads % 1000 == 0:
                 wire.sendall(STATUS_UPDATE)
         seconds = time.monotonic() - began
-        after = _cpu(connection.backend_pid)
+        after = cpu_times(connection.backend_pid) or (0.0, 0.0)
     connection.finish()
     return seconds, after[0] - user, after[1] - system, reads
 
@@ -104,11 +104,6 @@ def _has_passed(tail: bytes, end: int) -> bool:
     """Tell whether the last message is a keepalive, which an idle server sends, from behind a place in the log."""
     keepalive = tail[-23:]
     return keepalive[:1] == b"d" and keepalive[5:6] == b"k" and struct.unpack("!Q", keepalive[6:14])[0] >= end
-
-
-def _cpu(pid: int) -> tuple[float, float]:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return int(fields[11]) / TICKS_PER_SECOND, int(fields[12]) / TICKS_PER_SECOND
 
 
 if __name__ == "__main__":

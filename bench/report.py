@@ -9,13 +9,24 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from bench.requirements import NATIVE, RAW, REQUIREMENTS, Requirement
+from bench.requirements import (
+    MYSQL_REPLICATION,
+    NATIVE,
+    RAW,
+    RAW_DUMP,
+    REPLICA,
+    REQUIREMENTS,
+    SSCURSOR,
+    Requirement,
+)
 from bench.results import P50, P99, RATE, Outcome, Track
 
 Outcomes = Mapping[str, Outcome]
 Cell = Callable[[Track, Outcome], str]
 
 NOTHING: Final = "-"
+COMPARED: Final = (NATIVE, RAW, MYSQL_REPLICATION, REPLICA, RAW_DUMP, SSCURSOR)
+"""What the rates of a workload are divided by, where it has them."""
 
 EXPLANATION: Final = """\
 W1 to W3 are written while every consumer is stopped; each consumer has a slot of its own and drains the same log in
@@ -89,7 +100,7 @@ def _figures(outcome: Outcome, outcomes: Outcomes) -> Grid:
         columns |= {"p50 ms": _metric(P50, 1), "p99 ms": _metric(P99, 1)}
     else:
         columns |= {"rows/s": _metric(RATE, 0), "lowest to highest": _spread}
-        columns |= {f"/ {other}": _ratio(other) for other in (NATIVE, RAW) if outcome.track(other)}
+        columns |= {f"/ {other}": _ratio(other) for other in COMPARED if outcome.track(other)}
     for role in ("source", "consumer", "target"):
         columns[f"CPU s {role}"] = _cpu(role)
     columns["peak RSS MiB"] = lambda track, _: _number(track.peak_rss_mib(), 0)

@@ -15,6 +15,11 @@ TO_DUCKDB: Final = "cdcrep to DuckDB"
 PIPE: Final = "psql COPY pipe"
 SCANNER: Final = "DuckDB postgres scanner"
 CONNECTORX: Final = "ConnectorX"
+RAW_DUMP: Final = "raw dump"
+MYSQL_REPLICATION: Final = "mysql-replication"
+REPLICA: Final = "native replica"
+DECODE: Final = "cdcrep decode only"
+SSCURSOR: Final = "pymysql SSCursor loop"
 
 BIG: Final = "W2-big"
 RSS_MIB: Final = "peak RSS"
@@ -77,6 +82,23 @@ def _memory() -> list[Requirement]:
     ]
 
 
+def _of_mysql(kind: str) -> list[Requirement]:
+    inserts, updates, backfill = f"W1m-{kind}", f"W2m-{kind}", f"W5m-{kind}"
+    return [
+        Requirement(inserts, DECODE, "at least", 10, MYSQL_REPLICATION),
+        Requirement(updates, DECODE, "at least", 20, MYSQL_REPLICATION),
+        Requirement(inserts, TO_DUCKDB, "at least", 0.6, REPLICA),
+        Requirement(updates, TO_DUCKDB, "at least", 2.0, REPLICA),
+        Requirement(backfill, TO_DUCKDB, "at least", 3, SSCURSOR),
+        *(
+            Requirement(workload, consumer, "at most", 300, metric=RSS_MIB)
+            for workload in (inserts, updates)
+            for consumer in (DECODE, TO_DUCKDB, TO_POSTGRES)
+        ),
+        Requirement(backfill, TO_DUCKDB, "at most", 300, metric=RSS_MIB),
+    ]
+
+
 REQUIREMENTS: Final[Sequence[Requirement]] = (
     Requirement("W1", TO_POSTGRES, "at least", 0.8, NATIVE),
     Requirement("W1", TO_DUCKDB, "at least", 0.5, RAW),
@@ -94,4 +116,6 @@ REQUIREMENTS: Final[Sequence[Requirement]] = (
     Requirement("W5", TO_DUCKDB, "at least", 0.8, SCANNER),
     Requirement("W5", TO_DUCKDB, "more than", 1, CONNECTORX),
     *_memory(),
+    *_of_mysql("mariadb"),
+    *_of_mysql("mysql"),
 )

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import duckdb
 import psycopg
+import pymysql
 
 BENCH_DDL: Final = """
     CREATE TABLE bench (id bigint PRIMARY KEY, a int, b bigint, c numeric(12,2), d text, e timestamptz, f boolean,
@@ -25,16 +26,18 @@ BENCH_VALUES: Final = """
 """
 
 ROW_NUMBER_LENGTH: Final = 15
-"""Hexadecimal digits of a row's MD5 that count: 60 bits, which fit a signed 64-bit integer."""
+"""Hexadecimal digits of a row's SHA-256 that count: 60 bits, which fit a signed 64-bit integer."""
 
 
 @dataclass(frozen=True)
 class Contents:
-    """A table's columns as expressions that yield the same text in PostgreSQL and in DuckDB."""
+    """A table's columns as expressions that yield the same text in every database."""
 
     table: str
     postgres: Sequence[str]
     duckdb: Sequence[str]
+    mysql: Sequence[str] = ()
+    """Empty where no such server has the table."""
 
 
 BENCH: Final = Contents(
@@ -67,8 +70,8 @@ def postgres_digest(connection: psycopg.Connection[Any], tables: Sequence[Conten
     """Count and hash the rows of PostgreSQL tables."""
     digest: dict[str, tuple[int, int]] = {}
     for contents in tables:
-        row = f"concat_ws('|', {', '.join(contents.postgres)})"
-        number = f"('x' || substr(md5({row}), 1, {ROW_NUMBER_LENGTH}))::bit(60)::bigint"
+        row = f"convert_to(concat_ws('|', {', '.join(contents.postgres)}), 'UTF8')"
+        number = f"('x' || substr(encode(sha256({row}), 'hex'), 1, {ROW_NUMBER_LENGTH}))::bit(60)::bigint"
         statement = f"SELECT count(*), coalesce(sum({number}), 0) FROM {contents.table}"
         (counted,) = connection.execute(statement.encode()).fetchall()
         digest[contents.table] = (int(counted[0]), int(counted[1]))
@@ -81,8 +84,21 @@ def duckdb_digest(file: Path, tables: Sequence[Contents]) -> Digest:
     with duckdb.connect(str(file), read_only=True) as connection:
         for contents in tables:
             row = f"concat_ws('|', {', '.join(contents.duckdb)})"
-            number = f"('0x' || substr(md5({row}), 1, {ROW_NUMBER_LENGTH}))::bigint"
+            number = f"('0x' || substr(sha256({row}), 1, {ROW_NUMBER_LENGTH}))::bigint"
             (counted,) = connection.sql(f"SELECT count(*), coalesce(sum({number}), 0) FROM {contents.table}").fetchall()
+            digest[contents.table] = (int(counted[0]), int(counted[1]))
+    return digest
+
+
+def mysql_digest(connection: pymysql.Connection[Any], tables: Sequence[Contents]) -> Digest:
+    """Count and hash the rows of MySQL's or MariaDB's tables."""
+    digest: dict[str, tuple[int, int]] = {}
+    with connection.cursor() as cursor:
+        for contents in tables:
+            row = f"concat_ws('|', {', '.join(contents.mysql)})"
+            number = f"CAST(conv(substr(sha2({row}, 256), 1, {ROW_NUMBER_LENGTH}), 16, 10) AS unsigned)"
+            cursor.execute(f"SELECT count(*), coalesce(sum({number}), 0) FROM {contents.table}")
+            (counted,) = cursor.fetchall()
             digest[contents.table] = (int(counted[0]), int(counted[1]))
     return digest
 

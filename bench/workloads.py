@@ -28,15 +28,21 @@ class Workload:
     include: Sequence[str]
     """The tables as a user names them in the configuration."""
     contents: Sequence[Contents]
-    set_up: Callable[[Cluster, str], None]
+    set_up: Callable[[str], None]
     """Create and fill the tables in this database."""
-    write: Callable[[Cluster, str], None]
+    write: Callable[[str], None]
     """Write the changes to this database."""
-    schema: Sequence[str]
-    """Statements that create the tables, empty, in a target."""
+    schema: Sequence[str] = ()
+    """Statements that create the tables, empty, in PostgreSQL as a target."""
+    mark_table: str = "public.mark"
+
+    @property
+    def database(self) -> str:
+        """The name of the source's database."""
+        return self.name.lower().replace("-", "_")
 
 
-def inserts(changes: int) -> Workload:
+def inserts(source: Cluster, changes: int) -> Workload:
     """W1: inserts, 1,000 a transaction."""
     transactions = changes // INSERTS_PER_TRANSACTION
     values = BENCH_VALUES.format(id="g")
@@ -57,13 +63,13 @@ def inserts(changes: int) -> Workload:
         changes=transactions * INSERTS_PER_TRANSACTION,
         include=["public.bench", "public.mark"],
         contents=[BENCH],
-        set_up=lambda source, database: create_bench(source, database, 0),
-        write=lambda source, database: _write(source, database, loop),
+        set_up=lambda database: create_bench(source, database, 0),
+        write=lambda database: _write(source, database, loop),
         schema=[BENCH_DDL, MARK_DDL],
     )
 
 
-def updates(changes: int, rows: int, name: str = "W2") -> Workload:
+def updates(source: Cluster, changes: int, rows: int, name: str = "W2") -> Workload:
     """W2: single-row updates (a to e and h change) of random rows, 10 a transaction."""
     transactions = changes // UPDATES_PER_TRANSACTION
     loop = f"""
@@ -87,19 +93,19 @@ def updates(changes: int, rows: int, name: str = "W2") -> Workload:
         changes=transactions * UPDATES_PER_TRANSACTION,
         include=["public.bench", "public.mark"],
         contents=[BENCH],
-        set_up=lambda source, database: create_bench(source, database, rows),
-        write=lambda source, database: _write(source, database, loop),
+        set_up=lambda database: create_bench(source, database, rows),
+        write=lambda database: _write(source, database, loop),
         schema=[BENCH_DDL, MARK_DDL],
     )
 
 
-def tpcb(transactions: int) -> Workload:
+def tpcb(source: Cluster, transactions: int) -> Workload:
     """W3: pgbench's TPC-B, scale 20: three updates and an insert a transaction."""
     names = ["pgbench_accounts", "pgbench_branches", "pgbench_tellers", "pgbench_history"]
     clients = 4
     share = transactions // clients
 
-    def set_up(source: Cluster, database: str) -> None:
+    def set_up(database: str) -> None:
         _pgbench(source, database, "-i", "-I", "dtGvp", "-s", str(PGBENCH_SCALE), "-q")
         # It has no key. cdcrep asks for an identity; inserts, all it gets, are logged the same either way.
         source.execute(database, MARK_DDL, "ALTER TABLE pgbench_history REPLICA IDENTITY FULL", "VACUUM ANALYZE")
@@ -111,7 +117,7 @@ def tpcb(transactions: int) -> Workload:
         include=[*(f"{SCHEMA}.{name}" for name in names), "public.mark"],
         contents=PGBENCH,
         set_up=set_up,
-        write=lambda source, database: _pgbench(
+        write=lambda database: _pgbench(
             source, database, "-n", "-c", str(clients), "-j", "2", "-t", str(share), quick_commits=True
         ),
         schema=[

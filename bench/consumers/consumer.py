@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from bench.clusters import Clusters
+from bench.servers import Servers
 from bench.tables import Contents, Digest
 from bench.workloads import Workload
 
@@ -18,13 +18,15 @@ class Mark:
     number: int
     token: str
     """Occurs in the row of `mark` with this number and nowhere else."""
+    table: str = "public.mark"
+    """The table `mark`, with its schema."""
 
 
 @dataclass(frozen=True)
 class Setting:
     """Where a measurement takes place."""
 
-    clusters: Clusters
+    servers: Servers
     workload: Workload
     database: str
     """The source database, whose tables exist and are filled."""
@@ -43,7 +45,7 @@ class Window(Protocol):
 
 
 class Consumer(Protocol):
-    """Follows one source database through a slot of its own.
+    """Follows one source database from a place of its own in the log.
 
     Call order: `set_up`, then any number of times `start`, `wait_until_streaming`, (wait for the mark), `stop`.
     """
@@ -53,11 +55,11 @@ class Consumer(Protocol):
     """Between two looks at the target; part of a latency's error."""
 
     def set_up(self, setting: Setting) -> None:
-        """Bring the target up to date with the tables as they are, create the slot, and stop."""
+        """Bring the target up to date with the tables as they are, and stop."""
         ...
 
     def backlog_begins(self) -> None:
-        """The next backlog is about to be written: from here on the slot must keep everything."""
+        """The next backlog is about to be written: all of it must be received from here on."""
         ...
 
     def start(self, mark: Mark) -> int | None:

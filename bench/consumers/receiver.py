@@ -1,12 +1,14 @@
 """Receives one backlog over a raw socket and counts bytes: `python -m bench.consumers.receiver` (see `raw`).
 
-Arguments: dsn, slot, publication, token. Prints `bytes time` when the token has arrived; the time is of
-`time.monotonic`, which is the same in all processes of a machine.
+Arguments: dsn, slot, publication, token. Prints `bytes time` when the token has arrived, and waits to be
+killed; the time is of `time.monotonic`, which is the same in all processes of a machine.
 """
 
 from __future__ import annotations
 
 import os
+import select
+import signal
 import socket
 import struct
 import sys
@@ -35,12 +37,16 @@ def main(dsn: str, slot: str, publication: str, token: str) -> None:
     if result.status != pq.ExecStatus.COPY_BOTH:
         raise SystemExit(result.get_error_message())
     with socket.socket(fileno=os.dup(connection.socket)) as wire:
-        received = receive(wire, token.encode())
-    print(received, time.monotonic(), flush=True)
+        received = receive(wire, token.encode(), STATUS_UPDATE)
+        print(received, time.monotonic(), flush=True)
+        signal.pause()
 
 
-def receive(wire: socket.socket, token: bytes) -> int:
-    """Read until the token has gone by; return the number of bytes."""
+def receive(wire: socket.socket, token: bytes, status: bytes = b"", rest_seconds: float = REST_SECONDS) -> int:
+    """Read until the token has gone by; return the number of bytes.
+
+    Rests between two reads, or waits where the rest is 0; sends `status` now and then.
+    """
     # The token may lie across two reads: its length's worth of the previous one stays in front.
     overlap = len(token) - 1
     buffer = bytearray(overlap + BUFFER_BYTES)
@@ -51,7 +57,7 @@ def receive(wire: socket.socket, token: bytes) -> int:
         try:
             count = wire.recv_into(view[overlap:], 0, socket.MSG_DONTWAIT)
         except BlockingIOError:
-            time.sleep(REST_SECONDS)
+            time.sleep(rest_seconds) if rest_seconds else select.select([wire], [], [])
             continue
         if not count:
             raise SystemExit("the server closed the connection")
@@ -60,7 +66,7 @@ def receive(wire: socket.socket, token: bytes) -> int:
             return received
         buffer[:overlap] = buffer[count : overlap + count]
         if time.monotonic() > next_status:
-            wire.sendall(STATUS_UPDATE)
+            wire.sendall(status)
             next_status += STATUS_SECONDS
 
 

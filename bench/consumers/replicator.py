@@ -9,16 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Literal
 
-from bench.clusters import Clusters
 from bench.consumers.consumer import Mark, Setting, Window
 from bench.consumers.windows import DuckDBWindow, PostgresWindow, wait_for_mark
-from bench.tables import Contents, Digest, duckdb_digest, postgres_digest
+from bench.servers import Servers
+from bench.tables import Contents, Digest, duckdb_digest
 from bench.waiting import BenchError, wait_for
 
 Target = Literal["PostgreSQL", "DuckDB"]
 
 STOP_SECONDS: Final = 30.0
-SLOTS: Final = "SELECT slot_name FROM pg_replication_slots WHERE slot_type = 'logical'"
 
 
 def program() -> list[str]:
@@ -45,41 +44,40 @@ def log_tail(log: Path) -> str:
 class TargetFiles:
     """Where one pipeline's target, configuration and output are."""
 
-    def __init__(self, clusters: Clusters, target: Target, database: str) -> None:
+    def __init__(self, servers: Servers, target: Target, database: str) -> None:
         self.target = target
-        self.clusters = clusters
+        self.servers = servers
         self.name = f"{database}_{target.lower()}"
-        self.config = clusters.files / f"{self.name}.toml"
-        self.log = clusters.files / f"{self.name}.log"
-        self.file = clusters.files / f"{self.name}.duckdb"
+        self.config = servers.files / f"{self.name}.toml"
+        self.log = servers.files / f"{self.name}.log"
+        self.file = servers.files / f"{self.name}.duckdb"
 
     @property
     def url(self) -> str:
         """The target's URL."""
-        return f"duckdb:///{self.file}" if self.target == "DuckDB" else self.clusters.target.url(self.name)
+        return f"duckdb:///{self.file}" if self.target == "DuckDB" else self.servers.target.url(self.name)
 
     def create(self) -> None:
         """Make an empty target."""
         if self.target == "PostgreSQL":
-            self.clusters.target.create_database(self.name)
+            self.servers.target.create_database(self.name)
 
     def digest(self, tables: Sequence[Contents]) -> Digest:
         """Digest the target's tables, which nobody writes."""
         if self.target == "DuckDB":
             return duckdb_digest(self.file, tables)
-        with self.clusters.target.connect(self.name) as connection:
-            return postgres_digest(connection, tables)
+        return self.servers.target.digest(self.name, tables)
 
     def settle(self) -> None:
         """Bring the target's statistics up to date, as time would."""
         if self.target == "PostgreSQL":
-            self.clusters.target.execute(self.name, "VACUUM ANALYZE")
+            self.servers.target.settle(self.name)
 
     def remove(self) -> None:
         """Delete the target."""
         if self.target == "PostgreSQL":
-            self.clusters.target.drop_database(self.name)
-        for file in self.clusters.files.glob(f"{self.file.name}*"):
+            self.servers.target.drop_database(self.name)
+        for file in self.servers.files.glob(f"{self.file.name}*"):
             file.unlink(missing_ok=True)
 
 
@@ -95,19 +93,19 @@ class Replicator:
         self._files: TargetFiles | None = None
 
     def set_up(self, setting: Setting) -> None:
-        files = self._files = TargetFiles(setting.clusters, self._target, setting.database)
-        self._source = setting.clusters.source
+        files = self._files = TargetFiles(setting.servers, self._target, setting.database)
+        self._source = setting.servers.source
         files.create()
         source_url = self._source.url(setting.database)
         write_config(files.config, files.name, source_url, files.url, setting.workload.include)
-        slots = set(self._source.execute(setting.database, SLOTS))
+        slots = self._source.slots(setting.database)
         self._launch("--until-current")
         wait_for(lambda: self._process is None or self._process.poll() is not None, "first copy", seconds=3600)
         self._finish("the first copy")
-        created = set(self._source.execute(setting.database, SLOTS)) - slots
-        if len(created) != 1:
+        created = self._source.slots(setting.database) - slots
+        if len(created) > 1:
             raise BenchError(f"the first run left {len(created)} slots instead of one")
-        ((self._slot,),) = created
+        self._slot = next(iter(created), "")
         files.settle()
 
     def backlog_begins(self) -> None:
@@ -127,7 +125,7 @@ class Replicator:
         assert self._files
         if self._target == "DuckDB":
             return DuckDBWindow(self._files.config)
-        return PostgresWindow(self._files.clusters.target, self._files.name)
+        return PostgresWindow(self._files.servers.target, self._files.name)
 
     def check_alive(self) -> None:
         if self._process and self._process.poll() is not None:
@@ -146,7 +144,7 @@ class Replicator:
             self._process = None
             raise BenchError(f"cdcrep did not end within {STOP_SECONDS:.0f} s of SIGTERM") from None
         self._finish("SIGTERM")
-        wait_for(lambda: not self._source.slot_is_active(self._slot), "cdcrep's slot is free")
+        self._source.end_stream(self._slot)
 
     def digest(self, tables: Sequence[Contents]) -> Digest:
         assert self._files

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from bench.clusters import Clusters
 from bench.consumers.consumer import Mark, Setting, Window
 from bench.consumers.windows import PostgresWindow, wait_for_mark
-from bench.tables import Contents, Digest, postgres_digest
+from bench.tables import Contents, Digest
 from bench.waiting import wait_for
 
 NAME: Final = "bench_native"
@@ -19,8 +20,10 @@ class Subscription:
     name = "native subscription"
     pause_seconds = 0.0005
 
+    def __init__(self, clusters: Clusters) -> None:
+        self._source, self._target = clusters.source, clusters.target
+
     def set_up(self, setting: Setting) -> None:
-        self._source, self._target = setting.clusters.source, setting.clusters.target
         self._source_database, self._database = setting.database, f"{setting.database}_native"
         tables = ", ".join(setting.workload.include)
         self._source.execute(self._source_database, f"CREATE PUBLICATION {NAME} FOR TABLE {tables}")
@@ -32,7 +35,7 @@ class Subscription:
         )
         wait_for(self._is_copied, "the native subscription has copied its tables", seconds=600)
         self.stop()
-        self._target.execute(self._database, "VACUUM ANALYZE")
+        self._target.settle(self._database)
 
     def backlog_begins(self) -> None:
         pass
@@ -56,11 +59,10 @@ class Subscription:
 
     def stop(self) -> None:
         self._target.execute(self._database, f"ALTER SUBSCRIPTION {NAME} DISABLE")
-        wait_for(lambda: not self.streaming(), "the native subscription has stopped")
+        self._source.end_stream(NAME)
 
     def digest(self, tables: Sequence[Contents]) -> Digest:
-        with self._target.connect(self._database) as connection:
-            return postgres_digest(connection, tables)
+        return self._target.digest(self._database, tables)
 
     def tear_down(self) -> None:
         if not hasattr(self, "_database"):

@@ -64,7 +64,7 @@ def wait_for_mark(consumer: Consumer, mark: Mark, seconds: float) -> float:
     assert window
     deadline = time.monotonic() + seconds
     try:
-        while window.number("SELECT max(number) FROM public.mark") < mark.number:
+        while window.number(f"SELECT max(number) FROM {mark.table}") < mark.number:
             if time.monotonic() > deadline:
                 raise BenchError(f"the end of the backlog was not in the target within {seconds:.0f} s")
             consumer.check_alive()

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import io
 
+import click
 import numpy as np
+import pytest
 from rich.console import Console
 
 from bench import report
+from bench.__main__ import chosen
+from bench.consumers.consumer import Setting
+from bench.consumers.dump_readers import CdcrepDecode
 from bench.latency import latencies_ms
+from bench.plan import WORKLOADS
 from bench.processes import Usage
-from bench.requirements import NATIVE, RAW, TO_DUCKDB, TO_POSTGRES
+from bench.requirements import NATIVE, RAW, REQUIREMENTS, TO_DUCKDB, TO_POSTGRES
 from bench.results import RATE, Outcome, Sample, Track
 from bench.tables import difference
+from bench.waiting import BenchError
+from bench.workloads import Workload
 
 
 def track(name: str, *rates: float, error: str = "", rss: float | None = None) -> Track:
@@ -85,3 +93,22 @@ def test_a_difference_is_named_by_table() -> None:
     assert difference({"public.a": (2, 10)}, {"public.a": (2, 10)}) == ""
     assert difference({"public.a": (2, 10)}, {"public.a": (1, 10)}) == "public.a has 1 rows instead of 2"
     assert "other values" in difference({"public.a": (2, 10)}, {"public.a": (2, 11)})
+
+
+def test_a_decoder_that_finds_other_rows_than_were_written_has_no_figures() -> None:
+    decoder = CdcrepDecode.__new__(CdcrepDecode)
+    decoder._setting = Setting(None, Workload("W1m-mysql", "", 1000, [], [], print, print), "w1m_mysql")  # type: ignore[arg-type]
+
+    decoder.check(1001)
+    with pytest.raises(BenchError, match="999 rows instead of 1,001"):
+        decoder.check(999)
+
+
+def test_a_workload_of_both_kinds_of_servers_is_chosen_by_its_short_name() -> None:
+    assert chosen("W1m,W5") == ("W5", "W1m-mariadb", "W1m-mysql")
+    with pytest.raises(click.BadParameter, match="W9"):
+        chosen("W1m,W9")
+
+
+def test_every_workload_has_requirements() -> None:
+    assert {requirement.workload for requirement in REQUIREMENTS} == set(WORKLOADS)
