@@ -163,6 +163,21 @@ def test_a_partition_on_which_nothing_is_granted_is_read_through_its_table(
             pass_the_present(follower, stream, times=2)
 
 
+def test_a_new_partition_is_known_from_its_first_row_on(follower: Follower, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "SOONER_SECONDS", 0.0)
+    with follower.streaming() as stream:
+        follower.write()
+        pass_the_present(follower, stream)
+        follower.run("CREATE TABLE events_3 PARTITION OF events FOR VALUES FROM (20) TO (30)")
+        follower.run("INSERT INTO events VALUES (1, 25)")
+        pass_the_present(follower, stream)
+        follower.run("DROP TABLE events_3")
+        monkeypatch.setattr(watch, "SECONDS", 0.0)
+
+        with pytest.raises(DivergedError, match=r"events_3 of public\.events was dropped"):
+            pass_the_present(follower, stream, times=3)
+
+
 def test_a_partition_that_is_locked_is_looked_at_later(source_database: Database) -> None:
     follower = followed(source_database, lock_timeout=0.1)
     stream_something(follower)

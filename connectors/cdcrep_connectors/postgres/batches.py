@@ -99,6 +99,11 @@ class BatchAssembler:
         return self._decoder.truncations
 
     @property
+    def described(self) -> int:
+        """How many times the server has described a table, as far as returned."""
+        return self._decoder.described
+
+    @property
     def in_pieces(self) -> bool:
         """Tell whether the last piece of a transaction is still to come: until then no other batch may follow."""
         return self._in_pieces

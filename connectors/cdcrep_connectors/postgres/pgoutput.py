@@ -141,6 +141,8 @@ class Decoder:
 
     def __init__(self, shape: Callable[[Relation], Table]) -> None:
         self.truncations: dict[TableId, set[int]] = {}
+        self.described = 0
+        """Relation messages taken in."""
         """Transactions (32-bit) that emptied a table, as far as decoded."""
         self.open_xid = 0
         """The transaction that the messages to come go on with."""
@@ -236,6 +238,7 @@ class Decoder:
 
     def _know(self, relation: Relation) -> None:
         # Also when it says the same as before: the server repeats it because something in the catalogue has changed.
+        self.described += 1
         self._relations[relation.oid] = relation
         self._shapes.pop(relation.oid, None)
 

@@ -105,6 +105,12 @@ class ReplicationStream:
         link = self._link
         return link.assembler.truncations if link else {}
 
+    @property
+    def described(self) -> int:
+        """How many times the server has described a table: before its first row, and after a change around it."""
+        link = self._link
+        return link.assembler.described if link else 0
+
     def forget_truncations(self) -> None:
         """Forget those received so far."""
         link = self._link

@@ -1,14 +1,15 @@
 """Watches, from the reading thread, for what happens to replicated tables without the stream telling.
 
-A look is taken before the first batch, every half minute, and where the stream empties a partitioned table. It costs a
-few catalogue queries; batches in between cost nothing. A look sees the present, the stream is behind: a partition that
-seems emptied may be so by a TRUNCATE of the whole table that is still to come. So the verdict waits until the stream
-has passed the moment of the look. Until then positions keep the memory of the look before, so that a start in between
-comes to the same verdict.
+A look is taken before the first batch, every half minute, soon after the first row in a partition, and where the stream
+empties a partitioned table. It costs a few catalogue queries; batches in between cost nothing. A look sees the present,
+the stream is behind: a partition that seems emptied may be so by a TRUNCATE of the whole table that is still to come.
+So the verdict waits until the stream has passed the moment of the look. Until then positions keep the memory of the
+look before, so that a start in between comes to the same verdict.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -39,6 +40,9 @@ from cdcrep_connectors.postgres.storage import Look, look
 SECONDS: Final = 30.0
 """Between two looks."""
 
+SOONER_SECONDS: Final = 1.0
+"""Between two looks where the server has described a table again: it does so before the first row in a partition."""
+
 # Only this server is waited for, where there are standbys.
 MARK: Final = """
 SELECT set_config('synchronous_commit', 'local', true), pg_logical_emit_message(true, 'cdcrep', '')::text
@@ -54,6 +58,10 @@ class Stream(Protocol):
     @property
     def truncations(self) -> Mapping[TableId, Collection[int]]:
         """Transactions whose TRUNCATE of a table was received."""
+
+    @property
+    def described(self) -> int:
+        """How many times the server has described a table."""
 
     def forget_truncations(self) -> None:
         """Forget those received so far."""
@@ -84,7 +92,8 @@ class Watch:
         self._later = {table for table, copy in copied.items() if parse_position(copy.position).lsn >= self._memory.lsn}
         self._pending: dict[tuple[int, int], int] = {}
         self._partitioned: Collection[TableId] = ()
-        self._next = 0.0
+        self._looked = -math.inf
+        self._described = 0
         self._passed = place.lsn
 
     def over(self, batches: Iterable[Batch]) -> Iterator[Batch]:
@@ -106,7 +115,8 @@ class Watch:
             self._passed = parse_position(batch.position).lsn
             if self._passed >= min(self._pending.values()):
                 return True
-        if time.monotonic() >= self._next:
+        is_new = self._partitioned and self._stream.described != self._described
+        if time.monotonic() >= self._looked + (min(SECONDS, SOONER_SECONDS) if is_new else SECONDS):
             return True
         # The position behind it must remember the new files, since the TRUNCATE is not sent again.
         return any(changes.truncated and changes.table.id in self._partitioned for changes in batch.changes)
@@ -114,7 +124,8 @@ class Watch:
     def _look(self) -> None:
         session = self._session()
         check_membership(session, self._publication, self._copied)
-        self._next = time.monotonic() + SECONDS
+        self._looked = time.monotonic()
+        self._described = self._stream.described
         now = look(session, self._publication, self._horizons())
         known = self._recall(now) if self._known is None else self._known
         try:
