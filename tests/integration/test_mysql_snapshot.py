@@ -5,22 +5,25 @@ from __future__ import annotations
 import gc
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from typing import Final
+from typing import Any, Final
 
 import pyarrow as pa
 import pytest
 
 from cdcrep.connector import Chunk, Copied, Pipeline
+from cdcrep.errors import TransientError
 from cdcrep.selection import Selection
-from cdcrep.table import TableId
+from cdcrep.table import Table, TableId
 from cdcrep_connectors.mysql.options import SourceOptions
 from cdcrep_connectors.mysql.snapshot import MySQLSnapshot
 from cdcrep_connectors.mysql.source import MySQLSource
 from tests.golden.mysql_workload import CHANGES, MARIADB_CHANGES, MARIADB_SCHEMA, MYSQL_CHANGES, MYSQL_SCHEMA, SCHEMA
 from tests.servers.fix_mysql import every_mysql
 from tests.servers.mysql_database import MySQLDatabase
+from tests.servers.waiting import wait_until
 
 UNLIKE: Final = frozenset({"statements", "phantoms", "versioned", "squeezed", "images"})
 """Tables of the workload that are about other things than values."""
@@ -40,6 +43,23 @@ def source_of(database: MySQLDatabase, pattern: str = "*", **settings: object) -
 
 def rows_of(snapshot: MySQLSnapshot, chunks: Sequence[Chunk]) -> pa.Table:
     return pa.Table.from_batches([batch for chunk in chunks for batch in snapshot.read(chunk)["arrow"]()])
+
+
+def rows_of_each(snapshot: MySQLSnapshot, tables: Sequence[Table]) -> list[list[dict[str, Any]]]:
+    return [
+        [
+            row
+            for chunk in snapshot.chunks(table, None)
+            for batch in snapshot.read(chunk)["arrow"]()
+            for row in batch.to_pylist()
+        ]
+        for table in tables
+    ]
+
+
+def begun(snapshot: MySQLSnapshot, chunk: Chunk) -> Any:
+    """Return a generator of batches, which can be closed."""
+    return snapshot.read(chunk)["arrow"]()
 
 
 def run(database: MySQLDatabase, statements: Sequence[str]) -> None:
@@ -86,7 +106,7 @@ def test_every_type_has_the_streams_values(mysql_source: MySQLDatabase, dates: s
             assert copy[name].to_pylist() == expected[name].to_pylist(), (id_, name)
 
 
-KEYS: Final = {
+KEYS: Final[Mapping[str, tuple[str, str, Sequence[tuple[Any, ...]]]]] = {
     "far apart": ("id bigint", "PRIMARY KEY (id)", [(i * i * i * 10**6 - 2**62,) for i in range(2000)]),
     "an outlier": ("id bigint unsigned", "PRIMARY KEY (id)", [*((i,) for i in range(1999)), (2**64 - 1,)]),
     "mostly one first value": (
@@ -114,6 +134,7 @@ def test_parts_are_of_like_size_and_together_the_whole(mysql_source: MySQLDataba
     mysql_source.execute(f"CREATE TABLE t ({columns}, v varchar(3000), {key})")
     with mysql_source.connect() as connection, connection.cursor() as cursor:
         places = ", ".join(["%s"] * len(keys[0]))
+        cursor.execute("SET sql_log_bin = 0")
         cursor.executemany(f"INSERT INTO t VALUES ({places}, repeat('v', 3000))", keys)
         cursor.execute("ANALYZE TABLE t")
     with closing(source_of(mysql_source)) as source, closing(source.snapshot()) as snapshot:
@@ -125,3 +146,101 @@ def test_parts_are_of_like_size_and_together_the_whole(mysql_source: MySQLDataba
     assert sorted(found) == sorted(keys)
     assert len(chunks) > 3
     assert max(map(len, parts)) < 1000
+
+
+LARGE: Final = (
+    "SET sql_log_bin = 0",
+    "CREATE TABLE t (id int PRIMARY KEY, v varchar(6000))",
+    "INSERT INTO t VALUES (0, repeat('v', 6000))",
+    *(f"INSERT INTO t SELECT id + {1 << i}, v FROM t" for i in range(12)),
+)
+"""More than the buffers of a connection hold."""
+
+
+@every_mysql
+def test_large_values_empty_tables_and_encrypted_sessions_are_read_whole(mysql_source: MySQLDatabase) -> None:
+    mysql_source.execute("CREATE TABLE t (id int PRIMARY KEY, v longblob, n int)")
+    mysql_source.execute("CREATE TABLE u (id int PRIMARY KEY)")
+    with mysql_source.connect(max_allowed_packet=64 << 20) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT @@max_allowed_packet")
+        ((size,),) = cursor.fetchall()
+        # Split into packets of 16 MiB where the server allows as much.
+        length = min(50 << 20, size - 1024)
+        cursor.execute("SET sql_log_bin = 0")
+        cursor.execute("INSERT INTO t VALUES (1, 'a', 1), (2, repeat('b', %s), 2), (3, NULL, 3)", [length])
+    url = f"{mysql_source.url}?ssl-mode={'REQUIRED' if not mysql_source.server.release.is_mariadb else 'DISABLED'}"
+    with closing(source_of(mysql_source, url=url)) as source, closing(source.snapshot()) as snapshot:
+        empty, filled = rows_of_each(snapshot, sorted(source.tables(), key=lambda table: table.name, reverse=True))
+
+    assert empty == []
+    assert [(row["id"], row["n"]) for row in filled] == [(1, 1), (2, 2), (3, 3)]
+    assert [row["v"] for row in filled] == [b"a", b"b" * length, None]
+
+
+@every_mysql
+def test_a_result_that_is_not_read_to_its_end_leaves_the_view_as_it_was(mysql_source: MySQLDatabase) -> None:
+    run(mysql_source, LARGE)
+    with closing(source_of(mysql_source, chunk_bytes=1 << 30)) as source, closing(source.snapshot()) as snapshot:
+        (table,) = source.tables()
+        mysql_source.execute("DELETE FROM t WHERE id < 4000")
+        (chunk,) = snapshot.chunks(table, None)
+        for _ in range(4):
+            with closing(begun(snapshot, chunk)) as batches:
+                next(batches)
+        rows = rows_of(snapshot, [chunk])
+
+    assert len(rows) == 4096
+
+
+@every_mysql
+def test_a_killed_session_stops_the_copy(mysql_source: MySQLDatabase) -> None:
+    run(mysql_source, LARGE)
+    with closing(source_of(mysql_source, chunk_bytes=1 << 30)) as source, closing(source.snapshot()) as snapshot:
+        (table,) = source.tables()
+        (chunk,) = snapshot.chunks(table, None)
+        batches = begun(snapshot, chunk)
+        next(batches)
+        ((number,),) = mysql_source.execute(
+            "SELECT id FROM information_schema.processlist WHERE info LIKE %s AND id <> connection_id()",
+            f"SELECT `id`, `v` FROM `{mysql_source.name}`%",
+        )
+        mysql_source.execute(f"KILL {number}")
+        with pytest.raises(TransientError, match=f"copying {mysql_source.name}.t"):
+            list(batches)
+
+
+@every_mysql
+def test_views_of_all_sessions_are_the_same_while_others_write(mysql_source: MySQLDatabase) -> None:
+    mysql_source.execute("CREATE TABLE t (id int PRIMARY KEY AUTO_INCREMENT, n int)")
+    stop = threading.Event()
+
+    def write() -> None:
+        with mysql_source.connect() as connection, connection.cursor() as cursor:
+            while not stop.is_set():
+                cursor.execute("INSERT INTO t (n) VALUES (1)")
+
+    writers = [threading.Thread(target=write) for _ in range(2)]
+    for writer in writers:
+        writer.start()
+    try:
+        wait_until(lambda: mysql_source.execute("SELECT count(*) > 50 FROM t") == [(1,)], 60.0, "rows")
+        with closing(source_of(mysql_source)) as source, closing(source.snapshot()) as snapshot:
+            (table,) = source.tables()
+            (chunk,) = snapshot.chunks(table, None)
+            # The first is held open meanwhile, so that each is read on another session.
+            with closing(begun(snapshot, chunk)) as one, closing(begun(snapshot, chunk)) as other:
+                first = next(one)["id"].to_pylist()
+                seen = sorted(id_ for batch in other for id_ in batch["id"].to_pylist())
+                first += [id_ for batch in one for id_ in batch["id"].to_pylist()]
+            streamed = []
+            for batch in source.stream(snapshot.position, {table.id: Copied(snapshot.position)}, source.current()):
+                streamed += [id_ for changes in batch.changes for id_ in changes.new["id"].to_pylist()]
+    finally:
+        stop.set()
+        for writer in writers:
+            writer.join()
+
+    assert sorted(first) == seen
+    assert streamed
+    both = sorted(seen + streamed)
+    assert both == list(range(1, len(both) + 1))

@@ -63,8 +63,8 @@ class ResultReader:
         self._has_low_water = self._socket.family in (socket.AF_INET, socket.AF_INET6)
         self._poll = select.poll()
         self._poll.register(self._socket, select.POLLIN)
-        self.at_end = False
-        """All of the result was read, or the server has said why there is no more: the session is free again."""
+        self.is_busy = False
+        """The session has a result that was not read to its end."""
 
     def batches(
         self, statement: str, id_: TableId, columns: Sequence[Column], dates: ImpossibleDates, tally: Tally
@@ -77,6 +77,7 @@ class ResultReader:
             pymysql.MySQLError, OSError: the statement was refused.
         """
         prepared = self._prepare(statement)
+        self.is_busy = True
         send_command(self._session, COMMAND.COM_STMT_EXECUTE, prepared + struct.pack("<BI", 0, 1))
         timeout = self._socket.gettimeout()
         self._socket.setblocking(False)
@@ -98,7 +99,7 @@ class ResultReader:
         timeout = self._socket.gettimeout()
         self._socket.setblocking(False)
         try:
-            while not self.at_end:
+            while self.is_busy:
                 _, start, _ = self._answer.rows()
                 if not len(start) and not self._ends():
                     self._fill()
@@ -129,7 +130,7 @@ class ResultReader:
         self, id_: TableId, sent: Sequence[SentColumn], columns: Sequence[Column], dates: ImpossibleDates, tally: Tally
     ) -> Iterator[pa.RecordBatch]:
         result = Result(id_, sent, columns, dates, tally)
-        while not self.at_end:
+        while self.is_busy:
             buffer, start, end = self._answer.rows()
             if len(start):
                 yield result.decode(buffer, start, end)
@@ -141,7 +142,7 @@ class ResultReader:
         packet = self._answer.packet()
         if packet is None:
             return False
-        self.at_end = True
+        self.is_busy = False
         if packet[:1] == ERROR:
             raise server_error(packet, self._doing)
         if packet[:1] != END:
@@ -153,7 +154,7 @@ class ResultReader:
         while (packet := self._answer.packet()) is None:
             self._fill()
         if packet[:1] == ERROR:
-            self.at_end = True
+            self.is_busy = False
             raise server_error(packet, self._doing)
         return packet
 

@@ -120,23 +120,26 @@ class MySQLSnapshot:
             raise translate(error, f"copying {id_}") from error
         finally:
             # The view is lost with its session, and with the view all of this snapshot.
-            if reader.at_end or self._ended_early(session, reader):
-                self._idle.put(session)
-            else:
+            if reader.is_busy:
+                self._end_early(session, reader)
+            if reader.is_busy or not session.open:
                 self._closed.set()
                 hang_up(session)
+            else:
+                self._idle.put(session)
 
-    def _ended_early(self, session: Connection, reader: ResultReader) -> bool:
-        """Free a session whose result nobody wants to read to its end; tell whether that succeeded."""
+    def _end_early(self, session: Connection, reader: ResultReader) -> None:
+        """Free a session whose result nobody wants to read to its end."""
         if self._closed.is_set() or not session.open:
-            return False
-        try:
+            return
+        with suppress(CdcrepError):
             with self._lock:
                 query(self._asking, f"KILL QUERY {session.thread_id()}")  # type: ignore[no-untyped-call]
             reader.skip()
-        except CdcrepError:
-            pass
-        return reader.at_end
+        if not reader.is_busy:
+            # Where the result had ended before, the server may end the next statement instead.
+            with suppress(CdcrepError):
+                query(session, "DO 0")
 
     def _take(self) -> Connection:
         while not self._closed.is_set():
