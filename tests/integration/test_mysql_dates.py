@@ -10,6 +10,7 @@ import pytest
 
 from cdcrep.connector import Copied
 from cdcrep.errors import DataError
+from cdcrep_connectors.mysql.position import parse_position
 from cdcrep_connectors.mysql.source import MySQLSource
 from tests.integration.mysql_following import here, ids, last_position, read, run, source_of
 from tests.servers.fix_mysql import every_mysql
@@ -77,8 +78,9 @@ def test_as_null_they_are_counted_once_also_after_restarts(dates: MySQLDatabase)
         (table,) = source.tables()
         after = source.current()
         copied = {table.id: Copied(after)}
+        begin = last_position(list(source.stream(after, copied, after)))
         insert(dates, 2)
-        first = list(source.stream(after, copied, source.current()))
+        first = list(source.stream(begin, copied, source.current()))
         status = source.status(last_position(first))
     run(dates, "BEGIN", "SET SESSION sql_mode = ''", f"INSERT INTO t VALUES (9, {ROW.replace('31', '01')})", "ROLLBACK")
     insert(dates, 3)
@@ -86,6 +88,7 @@ def test_as_null_they_are_counted_once_also_after_restarts(dates: MySQLDatabase)
     with closing(source_of(dates, impossible_dates="null")) as source:
         later = source.status(last_position(second))
 
+    assert parse_position(begin).nulled == 3
     assert [column.nullable for column in table.columns] == [False, True, True, True, True]
     assert rows.to_pylist()[0] | {"g": None} == {"id": 1, "d": None, "m": None, "s": None, "g": None}
     assert replace(first[0].changes[0], table=table).new.column("d").to_pylist() == [None]

@@ -92,8 +92,10 @@ class BinlogStream:
         try:
             place = self.check(after)
             self._look_again(place)
-            # What the copy left out of the target counts from its first position on.
-            place = replace(place, nulled=place.nulled + self._tally.take_copied())
+            if nulled := self._tally.take_copied():
+                # What the copy left out of the target is remembered there at once.
+                place = replace(place, nulled=place.nulled + nulled)
+                yield Batch(place.position())
             link = self._link = self._open(place, copied)
             yield from self._batches(link, place, None if until is None else parse_position(until))
         finally:
