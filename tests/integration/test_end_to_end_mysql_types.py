@@ -63,6 +63,8 @@ def held(kind: str, written: Text) -> Text:
             return written.removeprefix("\\x").upper()
         case "datetime" | "time":
             return short(written.removesuffix("+00"))
+        case "binary":
+            return written.replace("-", "").upper()
         case _:
             return written
 
@@ -93,7 +95,7 @@ def texts_of(pair: Pair, table: str, columns: Sequence[str], order: str) -> list
 
 
 def found_in(pair: Pair, table: str, kinds: Mapping[str, str], order: str) -> list[tuple[Text, ...]]:
-    form = {"longblob": "hex({})", "float": "CAST(CAST({} AS double) AS char)"}
+    form = {"longblob": "hex({})", "binary": "hex({})", "float": "CAST(CAST({} AS double) AS char)"}
     texts = ", ".join(form.get(kind, "CAST({} AS char)").format(f"`{name}`") for name, kind in kinds.items())
     rows = pair.target.select(f"SELECT {texts} FROM public.{table} {order}")
     return [tuple(shown(kind, value) for kind, value in zip(kinds.values(), row, strict=True)) for row in rows]

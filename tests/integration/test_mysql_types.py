@@ -34,6 +34,8 @@ def pair(
 def reading(type_: str, name: str, side: object) -> str:
     """Return the SQL that reads a column whole, whatever the driver would make of its values."""
     if isinstance(side, MySQLSide):
+        if type_ == "uuid" and not side.server.release.is_mariadb:
+            return f"BIN_TO_UUID({name})"
         # The server shows six digits of a FLOAT; the driver takes a VECTOR for text.
         return {"float": f"{name} + 0e0", "vector(3)": f"CAST({name} AS binary)"}.get(type_, name)
     if isinstance(side, PostgresSide):

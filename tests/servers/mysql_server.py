@@ -31,6 +31,7 @@ MYSQL_SETTINGS: Final[Mapping[str, str]] = {
     "enforce_gtid_consistency": "ON",
     "innodb_redo_log_capacity": "32M",
     "mysqlx": "OFF",
+    "local_infile": "ON",
     "secure_file_priv": "",
 }
 

@@ -7,6 +7,8 @@ ends in between leaves a table with columns that nothing has filled yet, which t
 
 from __future__ import annotations
 
+import structlog
+
 from cdcrep.changes import Batch, Changes
 from cdcrep.crashpoint import reached
 from cdcrep.errors import SetupError, TransientError
@@ -19,6 +21,8 @@ from cdcrep_connectors.mysql.checkpoint import Fence
 from cdcrep_connectors.mysql.session import Session
 from cdcrep_connectors.mysql.target_tables import TargetTable, check_change, differences, find, grow, lacking
 
+log = structlog.get_logger(__name__)
+
 
 class Applier:
     """The one session that applies batches; any exception makes it unusable."""
@@ -28,7 +32,7 @@ class Applier:
         self._session = session
         self._fence = fence
         self._targets: dict[TableId, TargetTable] = {}
-        self._counts: dict[TableId, int] = {}
+        self._counts: dict[TableId, tuple[int, int]] = {}
         self._transactions = 0
 
     def apply(self, batch: Batch) -> None:
@@ -94,16 +98,20 @@ class Applier:
             shape, pending = checkpoint.read_shapes(session, self._fence.pipeline, table.id)
             if shape != checkpoint.shape_of(table) or pending is not None:
                 checkpoint.remember_shape(session, self._fence.pipeline, table)
+        absent = 0
         if table.key:
-            apply_net(session, target, fold(changes))
+            absent = apply_net(session, target, fold(changes))
         else:
             apply_rows(session, target, fold_rows(changes))
-        self._counts[table.id] = self._counts.get(table.id, 0) + len(changes)
+        if absent:
+            log.warning("rows to change were missing in the target", table=str(table.id), rows=absent)
+        applied, before = self._counts.get(table.id, (0, 0))
+        self._counts[table.id] = applied + len(changes), before + absent
 
     def _commit(self, batch: Batch) -> None:
         session, fence = self._session, self._fence
         checkpoint.count(session, fence, self._counts)
-        checkpoint.move(session, fence, batch, self._transactions, sum(self._counts.values()))
+        checkpoint.move(session, fence, batch, self._transactions, sum(applied for applied, _ in self._counts.values()))
         reached("sink.before_commit")
         session.commit()
         fence.position = batch.position

@@ -8,6 +8,7 @@ swap in any way. What a batch does not carry (unchanged cells, columns of the ta
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -16,27 +17,35 @@ from pymysql.constants import ER
 
 from cdcrep.errors import DivergedError
 from cdcrep.fold import Net
+from cdcrep.table import Kind
 from cdcrep_connectors.mysql.apply_stage import FLAG, IMAGES, KEYS, joined_by_key, key_definitions, make_stage
+from cdcrep_connectors.mysql.column_text import INTEGERS
 from cdcrep_connectors.mysql.session import Session
 from cdcrep_connectors.mysql.target_names import copy_again, quote
 from cdcrep_connectors.mysql.target_tables import TargetTable
 
+COMPARED_AS_WRITTEN: Final = INTEGERS | {Kind.TEXT, Kind.BYTES, Kind.UUID, Kind.VERBATIM}
+"""Kinds of keys whose literals an index is searched for. Others could be compared as floating-point numbers: they go
+through a stage, where column is compared with column."""
 
-def apply_net(session: Session, target: TargetTable, net: Net) -> None:
-    """Apply what happened to a table with a key.
+
+def apply_net(session: Session, target: TargetTable, net: Net) -> int:
+    """Apply what happened to a table with a key; return how many rows that were to change are missing.
 
     Raises:
         DivergedError: a row is missing of which the change does not carry every value.
     """
     if net.truncated:
+        # TRUNCATE would end the transaction.
         session.execute(f"DELETE FROM {target.name}")
     if net.rows.num_rows and (net.unknown or (target.own and not net.truncated)):
-        _apply_carrying(session, target, net)
-        return
+        return _apply_carrying(session, target, net)
     keys = net.rows.select(list(target.table.key_positions))
-    delete_keys(session, target, [net.deletes, keys.filter(pa.array(~net.fresh))])
+    there = keys.filter(pa.array(~net.fresh))
+    removed = delete_keys(session, target, [net.deletes, there])
     if net.rows.num_rows:
         _enter(session, target, net.rows, keys.filter(pa.array(net.fresh)))
+    return len(net.deletes) + len(there) - removed
 
 
 def upsert(session: Session, target: TargetTable, rows: pa.Table) -> None:
@@ -47,10 +56,10 @@ def upsert(session: Session, target: TargetTable, rows: pa.Table) -> None:
 
 def insert(session: Session, target: TargetTable, rows: pa.Table) -> int:
     """Insert rows of all the source's columns; return the bytes sent."""
-    names = ", ".join(map(target.column, target.written))
+    names = list(map(target.column, target.written))
     columns = [target.table.columns[i] for i in target.written]
     values = [rows.column(i) for i in target.written]
-    return session.insert(f"{target.name} ({names})", target.table, columns, values, rows.num_rows)
+    return session.insert(target.name, names, target.table, columns, values, rows.num_rows)
 
 
 def delete_keys(session: Session, target: TargetTable, parts: Sequence[pa.Table]) -> int:
@@ -58,9 +67,14 @@ def delete_keys(session: Session, target: TargetTable, parts: Sequence[pa.Table]
     parts = [part for part in parts if part.num_rows]
     if not parts:
         return 0
+    table, names = target.table, [target.column(i) for i in target.table.key_positions]
+    if all(column.type.kind in COMPARED_AS_WRITTEN for column in table.identity):
+        return sum(
+            session.delete(table, target.name, names, table.identity, keys.columns, keys.num_rows) for keys in parts
+        )
     make_stage(session, KEYS, key_definitions(target, "k"))
     for keys in parts:
-        session.insert(KEYS, target.table, target.table.identity, keys.columns, keys.num_rows)
+        stage_keys(session, target, keys)
     return session.execute(f"DELETE t FROM {KEYS} {joined_by_key(target, 'k', by_position=True)}")
 
 
@@ -69,6 +83,12 @@ def make_kept_keys(session: Session, target: TargetTable) -> None:
     definitions = key_definitions(target, "k")
     names = ", ".join(f"k{place}" for place in range(len(definitions)))
     make_stage(session, KEYS, [*definitions, f"INDEX kept ({names})"])
+
+
+def stage_keys(session: Session, target: TargetTable, keys: Any) -> None:
+    """Add keys, a table or record batch of the key's columns, to their stage."""
+    names = [f"k{place}" for place in range(len(target.table.key))]
+    session.insert(KEYS, names, target.table, target.table.identity, keys.columns, keys.num_rows)
 
 
 def _enter(session: Session, target: TargetTable, rows: pa.Table, new: pa.Table) -> None:
@@ -88,13 +108,14 @@ def _enter(session: Session, target: TargetTable, rows: pa.Table, new: pa.Table)
         insert(session, target, rows)
 
 
-def _apply_carrying(session: Session, target: TargetTable, net: Net) -> None:
+def _apply_carrying(session: Session, target: TargetTable, net: Net) -> int:
     unknown = {i: mask for i, mask in net.unknown.items() if i in target.written}
     _stage_images(session, target, net, sorted(unknown))
     taken = ["s.f = 1"]
     taken += [f"s.c{i} = IF(s.u{i}, t.{target.column(i)}, s.c{i})" for i in unknown]
     taken += [f"s.o{n} = t.{quote(column.name)}" for n, column in enumerate(target.own)]
-    session.execute(f"UPDATE {IMAGES} {joined_by_key(target, 'm', by_position=True)} SET {', '.join(taken)}")
+    found = session.execute(f"UPDATE {IMAGES} {joined_by_key(target, 'm', by_position=True)} SET {', '.join(taken)}")
+    expected = int((~net.fresh).sum() if net.moved is None else (~net.fresh | net.moved).sum())
     if unknown:
         lacking = " OR ".join(f"u{i}" for i in unknown)
         ((absent,),) = session.fetch(f"SELECT COUNT(*) FROM {IMAGES} WHERE f = 0 AND ({lacking})")
@@ -104,7 +125,7 @@ def _apply_carrying(session: Session, target: TargetTable, net: Net) -> None:
                 "all their values (unchanged large values are not sent)",
                 hint=copy_again(target.table.id),
             )
-    delete_keys(session, target, [net.deletes])
+    left = int(net.deletes.num_rows) - delete_keys(session, target, [net.deletes])
     session.execute(f"DELETE t FROM {IMAGES} {joined_by_key(target, 'c')}")
     names = ", ".join(map(target.column, target.written))
     values = ", ".join(f"c{i}" for i in target.written)
@@ -113,6 +134,8 @@ def _apply_carrying(session: Session, target: TargetTable, net: Net) -> None:
     kept = "".join(f", o{n}" for n in range(len(target.own)))
     session.execute(f"INSERT INTO {target.name} ({names}{own}) SELECT {values}{kept} FROM {IMAGES} WHERE f = 1")
     session.execute(f"INSERT INTO {target.name} ({names}) SELECT {values} FROM {IMAGES} WHERE f = 0")
+    # The keys that missing rows have moved from are among those that could not be deleted.
+    return max(expected - found, left, 0)
 
 
 def _stage_images(session: Session, target: TargetTable, net: Net, unknown: Sequence[int]) -> None:
@@ -129,4 +152,4 @@ def _stage_images(session: Session, target: TargetTable, net: Net, unknown: Sequ
     columns = [*(table.columns[i] for i in target.written), *table.identity, *(FLAG for _ in unknown)]
     values = [net.rows.column(i) for i in target.written] + list(before.columns)
     values += [pa.chunked_array([pa.array(net.unknown[i].astype(np.int8))]) for i in unknown]
-    session.insert(f"{IMAGES} ({', '.join(names)})", table, columns, values, net.rows.num_rows)
+    session.insert(IMAGES, names, table, columns, values, net.rows.num_rows)

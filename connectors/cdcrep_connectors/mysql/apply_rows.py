@@ -63,7 +63,7 @@ def _stage_removed(session: Session, target: TargetTable, net: NetRows) -> None:
     columns = [*(target.table.columns[i] for i in target.written), NUMBER, NUMBER]
     values = [net.removed.column(i) for i in target.written]
     values += [pa.chunked_array([pa.array(numbers)]) for numbers in (np.arange(len(net.counts)), net.counts)]
-    session.insert(f"{REMOVED} ({', '.join(names)})", target.table, columns, values, len(net.counts))
+    session.insert(REMOVED, names, target.table, columns, values, len(net.counts))
     session.execute(f"UPDATE {REMOVED} s SET h = {_hash(target, 's')}")
 
 

@@ -22,6 +22,9 @@ NUMBER: Final = Column("number", ColumnType(Kind.INT64, "number"))
 def make_stage(session: Session, name: str, definitions: Sequence[str]) -> None:
     """Make an empty temporary table; neither statement ends the transaction that is open."""
     session.execute(f"DROP TEMPORARY TABLE IF EXISTS {name}")
+    if not any("PRIMARY KEY" in definition for definition in definitions):
+        # Where the server insists on one (sql_require_primary_key).
+        definitions = [*definitions, "line BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY"]
     session.execute(f"CREATE TEMPORARY TABLE {name} ({', '.join(definitions)}) ENGINE=InnoDB")
 
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
-
-import structlog
 
 from cdcrep.changes import Batch
 from cdcrep.connector import Checkpoint, Copied
@@ -16,8 +14,6 @@ from cdcrep.errors import DivergedError, SetupError
 from cdcrep.position import Position
 from cdcrep.table import Table, TableId
 from cdcrep_connectors.mysql.session import Session
-
-log = structlog.get_logger(__name__)
 
 VERSION: Final = 1
 
@@ -32,7 +28,8 @@ DEFINITIONS: Final = (
     "CREATE TABLE IF NOT EXISTS cdcrep.tables ("
     "pipeline VARCHAR(190), table_schema VARCHAR(64), table_name VARCHAR(64), shape LONGTEXT, pending LONGTEXT, "
     "copy_position LONGTEXT, copy_done BOOLEAN NOT NULL DEFAULT FALSE, copy_snapshot LONGTEXT, "
-    "changes BIGINT NOT NULL DEFAULT 0, PRIMARY KEY (pipeline, table_schema, table_name))",
+    "changes BIGINT NOT NULL DEFAULT 0, missing BIGINT NOT NULL DEFAULT 0, "
+    "PRIMARY KEY (pipeline, table_schema, table_name))",
     "CREATE TABLE IF NOT EXISTS cdcrep.chunks ("
     "pipeline VARCHAR(190), table_schema VARCHAR(64), table_name VARCHAR(64), chunk_hash BINARY(32), "
     "chunk LONGTEXT NOT NULL, `rows` BIGINT NOT NULL, bytes BIGINT NOT NULL, loaded_at DATETIME(6) NOT NULL, "
@@ -42,9 +39,10 @@ DEFINITIONS: Final = (
     "CREATE OR REPLACE SQL SECURITY INVOKER VIEW cdcrep.backfill AS "
     "SELECT t.pipeline, t.table_schema, t.table_name, COUNT(c.chunk) AS chunks, COALESCE(SUM(c.`rows`), 0) AS `rows`, "
     "COALESCE(SUM(c.bytes), 0) AS bytes, t.copy_done AS done, t.copy_position AS position, t.changes, "
-    "MAX(c.loaded_at) AS updated_at FROM cdcrep.tables t LEFT JOIN cdcrep.chunks c ON c.pipeline = t.pipeline "
-    "AND c.table_schema = t.table_schema AND c.table_name = t.table_name WHERE t.copy_position IS NOT NULL "
-    "GROUP BY t.pipeline, t.table_schema, t.table_name, t.copy_done, t.copy_position, t.changes",
+    "t.missing, MAX(c.loaded_at) AS updated_at FROM cdcrep.tables t LEFT JOIN cdcrep.chunks c "
+    "ON c.pipeline = t.pipeline AND c.table_schema = t.table_schema AND c.table_name = t.table_name "
+    "WHERE t.copy_position IS NOT NULL GROUP BY t.pipeline, t.table_schema, t.table_name, t.copy_done, "
+    "t.copy_position, t.changes, t.missing",
     "CREATE TABLE IF NOT EXISTS cdcrep.version (version INT NOT NULL PRIMARY KEY)",
     # Last: with it, all of it is there.
     f"INSERT IGNORE INTO cdcrep.version VALUES ({VERSION})",
@@ -52,8 +50,9 @@ DEFINITIONS: Final = (
 
 PLACE: Final = "pipeline = %s AND table_schema = %s AND table_name = %s"
 
-MOST_SESSIONS: Final = 64
-"""Sessions of one process that a successor looks for."""
+UNIQUE: Final = """
+    SELECT GROUP_CONCAT(COALESCE(column_name, '') SEPARATOR '\\0') FROM information_schema.statistics
+    WHERE table_schema = %s AND table_name = %s AND non_unique = 0 GROUP BY index_name"""
 
 
 @dataclass
@@ -111,65 +110,18 @@ def installed(session: Session) -> bool:
     return found is not None
 
 
-def take(session: Session, pipeline: str, source: str, owner: str, replacing: int | None) -> Fence:
-    """Take the pipeline's row by raising its epoch, and end the sessions of the process that had it before.
+def read(session: Session, fence: Fence, *, restart: bool) -> Checkpoint:
+    """Read the pipeline's checkpoint with the copies of its tables.
 
-    Raises:
-        DivergedError: the row has another epoch than `replacing` and another owner.
+    `restart`: interrupted copies that cannot be completed are shown without chunks, so that they begin again.
     """
-    before = session.fetch("SELECT epoch, owner FROM cdcrep.checkpoints WHERE pipeline = %s", pipeline)
-    epoch, earlier = before[0] if before else (0, None)
-    if replacing not in (None, epoch) and owner != earlier:
-        raise Fence(pipeline, epoch, None).lost()
-    if before:
-        _end_sessions(session, pipeline, epoch)
-    else:
-        session.execute(
-            "INSERT IGNORE INTO cdcrep.checkpoints (pipeline, source, epoch, owner, updated_at) "
-            "VALUES (%s, %s, 0, '', NOW(6))",
-            pipeline,
-            source,
-        )
-    with session.transaction():
-        taken = session.execute(
-            "UPDATE cdcrep.checkpoints SET source = %s, epoch = epoch + 1, owner = %s "
-            "WHERE pipeline = %s AND (%s IS NULL OR epoch = %s OR owner = %s)",
-            *(source, owner, pipeline, replacing, replacing, owner),
-        )
-        if not taken:
-            raise Fence(pipeline, epoch, None).lost()
-        ((epoch, position),) = session.fetch(
-            "SELECT epoch, position FROM cdcrep.checkpoints WHERE pipeline = %s", pipeline
-        )
-        mark(session, pipeline, epoch, 0)
-    return Fence(pipeline, epoch, position)
-
-
-def mark(session: Session, pipeline: str, epoch: int, number: int) -> None:
-    """Let successors know the session, by a lock that the server takes back when it ends."""
-    session.fetch("SELECT GET_LOCK(%s, 0)", _mark(pipeline, epoch, number))
-
-
-def _mark(pipeline: str, epoch: int, number: int) -> str:
-    return f"cdcrep.{hashlib.sha256(pipeline.encode()).hexdigest()[:24]}.{epoch}.{number}"
-
-
-def _end_sessions(session: Session, pipeline: str, epoch: int) -> None:
-    """End what a process that is stopped or cut off has left open: its locks would keep us waiting."""
-    names = [_mark(pipeline, epoch, number) for number in range(MOST_SESSIONS)]
-    (found,) = session.fetch(f"SELECT {', '.join(['IS_USED_LOCK(%s)'] * len(names))}", *names)
-    ended = [number for number in found if number is not None and session.kill(number)]
-    if ended:
-        log.warning("ended sessions that a process before has left open", sessions=ended)
-
-
-def read(session: Session, fence: Fence) -> Checkpoint:
-    """Read the pipeline's checkpoint with the copies of its tables."""
+    restarted = set(_restarted(session, fence.pipeline)) if restart else set()
     chunks: dict[TableId, set[str]] = {}
     for schema, name, chunk in session.fetch(
         "SELECT table_schema, table_name, chunk FROM cdcrep.chunks WHERE pipeline = %s", fence.pipeline
     ):
-        chunks.setdefault(TableId(schema, name), set()).add(chunk)
+        if (table := TableId(schema, name)) not in restarted:
+            chunks.setdefault(table, set()).add(chunk)
     copies = session.fetch(
         "SELECT table_schema, table_name, copy_position, copy_done, copy_snapshot FROM cdcrep.tables "
         "WHERE pipeline = %s AND copy_position IS NOT NULL ORDER BY 1, 2",
@@ -182,6 +134,21 @@ def read(session: Session, fence: Fence) -> Checkpoint:
         for schema, name, position, done, snapshot in copies
     }
     return Checkpoint(fence.position, fence.epoch, tables)
+
+
+def _restarted(session: Session, pipeline: str) -> Iterator[TableId]:
+    """Find tables whose interrupted copy cannot be completed.
+
+    Rows of it may collide with older images of other rows, in a unique index beside that of the key.
+    """
+    unfinished = session.fetch(
+        "SELECT table_schema, table_name, shape FROM cdcrep.tables WHERE pipeline = %s AND NOT copy_done", pipeline
+    )
+    for schema, name, text in unfinished:
+        shape = _shape(text)
+        unique = session.fetch(UNIQUE, schema, name)
+        if shape is not None and not all(set(shape[1]) <= set(columns.split("\0")) for (columns,) in unique):
+            yield TableId(schema, name)
 
 
 def forget_lost(session: Session, fence: Fence) -> None:
@@ -219,13 +186,14 @@ def move(session: Session, fence: Fence, batch: Batch, transactions: int, rows: 
         raise fence.lost()
 
 
-def count(session: Session, fence: Fence, counts: Mapping[TableId, int]) -> None:
-    """Count changes applied by table."""
-    for table, changes in counts.items():
+def count(session: Session, fence: Fence, counts: Mapping[TableId, tuple[int, int]]) -> None:
+    """Count changes applied, and rows found missing, by table."""
+    for table, (changes, missing) in counts.items():
         session.execute(
-            "INSERT INTO cdcrep.tables (pipeline, table_schema, table_name, changes) VALUES (%s, %s, %s, %s) "
-            "ON DUPLICATE KEY UPDATE changes = changes + VALUES(changes)",
-            *(fence.pipeline, table.schema, table.name, changes),
+            "INSERT INTO cdcrep.tables (pipeline, table_schema, table_name, changes, missing) "
+            "VALUES (%s, %s, %s, %s, %s) "
+            "ON DUPLICATE KEY UPDATE changes = changes + %s, missing = missing + %s",
+            *(fence.pipeline, table.schema, table.name, changes, missing, changes, missing),
         )
 
 

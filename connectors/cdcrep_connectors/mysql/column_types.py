@@ -16,7 +16,14 @@ KEY_BYTES: Final = 3072
 """Of an InnoDB index with the row format DYNAMIC and pages of 16 KiB (MySQL manual, "InnoDB Limits")."""
 BYTES_PER_CHARACTER: Final = 4
 
+MOST_COLUMNS: Final = 1017
+ROW_BYTES: Final = 8126
+"""Of a row in its page, where a text or byte string may take 40 bytes (MySQL manual, "Row Size Limits")."""
+INLINE_BYTES: Final = 41
+
 TEXT: Final = "LONGTEXT"
+BINARY_UUID: Final = "BINARY(16)"
+SPAN: Final = "TIME(6)"
 TEMPORAL: Final = frozenset({Kind.DATE, Kind.TIME, Kind.TIMESTAMP, Kind.TIMESTAMPTZ})
 
 SCALARS: Final = {
@@ -39,18 +46,18 @@ SCALARS: Final = {
     # TIMESTAMP ends in 2038: the instant as UTC.
     Kind.TIMESTAMPTZ: "DATETIME(6)",
     Kind.INTERVAL: TEXT,
-    Kind.UUID: "CHAR(36)",
     # Both servers' JSON types would change documents (MySQL) or are text themselves (MariaDB).
     Kind.JSON: TEXT,
     Kind.ARRAY: TEXT,
     Kind.VERBATIM: TEXT,
 }
-"""Every kind but DECIMAL, whose type depends on its digits."""
+"""Every kind but those whose type depends on more: DECIMAL on its digits, UUID on the server."""
 
 FIXED_BYTES: Final = {
     **{Kind.BOOL: 1, Kind.INT8: 1, Kind.UINT8: 1, Kind.INT16: 2, Kind.UINT16: 2, Kind.INT32: 4, Kind.UINT32: 4},
     **{Kind.INT64: 8, Kind.UINT64: 8, Kind.FLOAT32: 4, Kind.FLOAT64: 8, Kind.DATE: 3, Kind.TIME: 6},
-    **{Kind.TIMESTAMP: 8, Kind.TIMESTAMPTZ: 8, Kind.UUID: 36, Kind.DECIMAL: 32},
+    **{Kind.TIMESTAMP: 8, Kind.TIMESTAMPTZ: 8, Kind.UUID: 16, Kind.DECIMAL: 32},
+    Kind.INTERVAL: 6,
 }
 """Bytes that a value takes in an index, at most."""
 
@@ -72,56 +79,72 @@ class Dialect:
         return f"CHARACTER SET utf8mb4 COLLATE {self.collation}"
 
 
-def plain_type(kind: ColumnType) -> str:
+MYSQL: Final = Dialect(is_mariadb=False)
+
+
+def plain_type(kind: ColumnType, dialect: Dialect = MYSQL) -> str:
     """Return the type that holds every value of a type, or refuses a value with an error; never alters one."""
     if kind.kind is Kind.DECIMAL:
         return _decimal(kind)
+    if kind.kind is Kind.UUID:
+        return "UUID" if dialect.is_mariadb else BINARY_UUID
+    if kind.kind is Kind.INTERVAL and kind.native.startswith("time"):
+        # MySQL's own, of plus and minus 838 hours.
+        return SPAN
     return SCALARS[kind.kind]
 
 
-def exactness(kind: ColumnType) -> Exactness:
+def exactness(kind: ColumnType, dialect: Dialect = MYSQL) -> Exactness:
     """Tell whether the target's type has the same values (exact) or others, too (widened); none has fewer (lossy)."""
-    if plain_type(kind) == TEXT:
+    if plain_type(kind, dialect) == TEXT:
         return "exact" if kind.kind in (Kind.TEXT, Kind.JSON) else "widened"
     return "exact"
 
 
-def target_types(table: Table) -> list[str]:
+def target_types(table: Table, dialect: Dialect) -> list[str]:
     """Return the types of a table's columns in order, without character sets; those of a key have a limited length.
 
     Raises:
-        SetupError: the key does not fit into an index.
+        SetupError: the key does not fit into an index, or the columns do not fit into a row.
     """
-    share = _key_share(table)
-    return [_in_key(column, share) if column.name in table.key else plain_type(column.type) for column in table.columns]
+    share = _key_share(table, dialect)
+    types = [plain_type(column.type, dialect) for column in table.columns]
+    for i in table.key_positions:
+        types[i] = _in_key(types[i], share)
+    long = INLINE_BYTES * sum(type_ in (TEXT, "LONGBLOB") for type_ in types)
+    inline = long + sum(
+        FIXED_BYTES[column.type.kind]
+        for column, type_ in zip(table.columns, types, strict=True)
+        if type_ not in (TEXT, "LONGBLOB") and column.name not in table.key
+    )
+    if len(types) > MOST_COLUMNS or inline > ROW_BYTES:
+        raise SetupError(f"{table.id}: a row of {len(types)} columns of these types does not fit into a page of InnoDB")
+    return types
 
 
 def declared(type_: str, dialect: Dialect) -> str:
     """Return a type as a column's definition has it."""
-    if type_.startswith("CHAR("):
-        return f"{type_} CHARACTER SET ascii COLLATE ascii_bin"
     return f"{type_} {dialect.character_set}" if type_ == TEXT or type_.startswith("VARCHAR(") else type_
 
 
-def limited_keys(table: Table) -> list[tuple[Column, str]]:
+def limited_keys(table: Table, dialect: Dialect) -> list[tuple[Column, str]]:
     """Return the key columns that are shorter in the target than at the source, with their types."""
-    types = target_types(table)
+    types = target_types(table, dialect)
     shorter = ("VARCHAR(", "VARBINARY(")
     return [(table.columns[i], types[i]) for i in table.key_positions if types[i].startswith(shorter)]
 
 
-def _in_key(column: Column, share: int) -> str:
-    type_ = plain_type(column.type)
+def _in_key(type_: str, share: int) -> str:
     if type_ == TEXT:
         return f"VARCHAR({share // BYTES_PER_CHARACTER})"
     return f"VARBINARY({share})" if type_ == "LONGBLOB" else type_
 
 
-def _key_share(table: Table) -> int:
+def _key_share(table: Table, dialect: Dialect) -> int:
     """Return how many bytes of the index each key column without a fixed length may take."""
     types = [table.columns[i].type for i in table.key_positions]
-    fixed = sum(FIXED_BYTES[kind.kind] for kind in types if plain_type(kind) not in (TEXT, "LONGBLOB"))
-    limited = sum(plain_type(kind) in (TEXT, "LONGBLOB") for kind in types)
+    limited = sum(plain_type(kind, dialect) in (TEXT, "LONGBLOB") for kind in types)
+    fixed = sum(FIXED_BYTES[kind.kind] for kind in types if plain_type(kind, dialect) not in (TEXT, "LONGBLOB"))
     share = (KEY_BYTES - fixed) // max(limited, 1)
     if share < BYTES_PER_CHARACTER * 16:
         raise SetupError(f"{table.id}: the key ({', '.join(table.key)}) is too wide for an index of InnoDB")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pymysql
 import structlog
-from pymysql.constants import CR
+from pymysql.constants import CLIENT, CR
 
 from cdcrep.errors import ConfigError, SetupError
 from cdcrep.references import read_password
@@ -60,13 +60,14 @@ def connect(
     statement_timeout: float = 30.0,
     lock_timeout: float = 5.0,
     settings: Mapping[str, str] | None = None,
+    local_data: bool = False,
 ) -> Connection:
     """Open a session with pinned settings, in utf8mb4 and UTC.
 
     Timeouts are in seconds, 0 means none: the server ends reading statements that take longer than
     `statement_timeout`, and of any other we give up waiting for the answer, which ends the session. `settings` are
-    further session variables as SQL (`{"sql_mode": "''"}`), which win over the pinned ones. The password is read anew
-    by every call.
+    further session variables as SQL (`{"sql_mode": "''"}`), which win over the pinned ones. With `local_data` the
+    server accepts LOAD DATA LOCAL, which `load_local` alone can answer. The password is read anew by every call.
 
     Raises:
         ConfigError: the URL, the password file or the TLS parameters are not acceptable.
@@ -84,6 +85,8 @@ def connect(
             charset="utf8mb4",
             collation="utf8mb4_bin",
             autocommit=autocommit,
+            # The flag alone: whatever the server asks for then, the driver itself opens no file.
+            client_flag=CLIENT.LOCAL_FILES if local_data else 0,
             local_infile=False,
             connect_timeout=options.connect_timeout,
             # Also bounds the exchange of passwords, which the connection's own timeout does not.

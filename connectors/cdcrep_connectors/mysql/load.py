@@ -12,7 +12,7 @@ from cdcrep.crashpoint import reached
 from cdcrep.errors import DataError, SetupError
 from cdcrep.table import Table
 from cdcrep_connectors.mysql import checkpoint
-from cdcrep_connectors.mysql.apply_keyed import insert, make_kept_keys, upsert
+from cdcrep_connectors.mysql.apply_keyed import insert, make_kept_keys, stage_keys, upsert
 from cdcrep_connectors.mysql.apply_stage import KEYS
 from cdcrep_connectors.mysql.checkpoint import Fence
 from cdcrep_connectors.mysql.fencing import Guard
@@ -53,7 +53,7 @@ class MySQLLoader:
             target = self._target(table)
             make_kept_keys(session, target)
             for batch in self._batches(table, keys):
-                session.insert(KEYS, table, table.identity, batch.columns, batch.num_rows)
+                stage_keys(session, target, batch)
             removed = self._delete_others(target)
             self._fence.hold(session)
         return removed

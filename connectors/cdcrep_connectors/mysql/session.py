@@ -1,4 +1,4 @@
-"""One session of the sink: transactions, bulk INSERT from Arrow, cancelling from outside."""
+"""One session of the sink: transactions, bulk statements from Arrow, cancelling from outside."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from pymysql.constants import ER
 from cdcrep.connector import Pipeline
 from cdcrep.errors import SetupError, TransientError
 from cdcrep.table import Column, Table
-from cdcrep_connectors.mysql.bulk_values import value_lists
+from cdcrep_connectors.mysql.bulk_values import LINES, conditions, lines, value_lists
+from cdcrep_connectors.mysql.column_text import is_hex
 from cdcrep_connectors.mysql.column_types import Dialect
 from cdcrep_connectors.mysql.connection import Connection, connect, is_mariadb
 from cdcrep_connectors.mysql.failures import DRIVER_ERRORS
+from cdcrep_connectors.mysql.load_local import NAME, load_local
 from cdcrep_connectors.mysql.options import ServerOptions
 
 Rows = list[tuple[Any, ...]]
@@ -26,6 +28,11 @@ STATEMENT_BYTES: Final = 1 << 20
 STATEMENT_MARGIN: Final = 4096
 """What `max_allowed_packet` must hold besides the rows of a statement that are counted."""
 KILL_TIMEOUT: Final = 5.0
+
+LOADED_ROWS: Final = 100
+"""Rows from which LOAD DATA is quicker than INSERT."""
+LOAD_FORBIDDEN: Final = frozenset({1148, 3948, 4166})
+"""ER_NOT_ALLOWED_COMMAND, ER_CLIENT_LOCAL_FILES_DISABLED, MariaDB's ER_LOAD_INFILE_CAPABILITY_DISABLED."""
 
 
 class Session:
@@ -43,13 +50,14 @@ class Session:
             lock_timeout=pipeline.transaction_timeout,
             # Each row is applied once, in the order that the source committed: its own checks have been made.
             settings={"foreign_key_checks": "0", "unique_checks": "1"},
+            local_data=True,
         )
         try:
             self._id: int = self._connection.thread_id()  # type: ignore[no-untyped-call]
             self.dialect = Dialect(is_mariadb(self._connection))
             # No gap locks: loaders that write side by side would wait for each other.
             self.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
-            ((self._packet,),) = self.fetch("SELECT @@max_allowed_packet")
+            ((self._packet, self.loads),) = self.fetch("SELECT @@max_allowed_packet, @@local_infile")
         except BaseException:
             self._connection.close()
             raise
@@ -72,26 +80,112 @@ class Session:
             return [column[0] for column in cursor.description or ()], list(cursor.fetchall())
 
     def insert(
-        self, into: str, table: Table, columns: Sequence[Column], values: Sequence[pa.ChunkedArray], rows: int
+        self,
+        into: str,
+        names: Sequence[str],
+        table: Table,
+        columns: Sequence[Column],
+        values: Sequence[pa.ChunkedArray],
+        rows: int,
     ) -> int:
-        """Insert rows by `INSERT INTO {into} VALUES`; `values` are those of `columns`. Return the bytes sent.
+        """Insert rows into the columns `names` of a table; `values` are those of `columns`. Return the bytes sent.
+
+        In a transaction only: what the server has done with rows that it does not take is rolled back.
 
         Raises:
             SetupError: a row is larger than the server takes.
+            DataError: a value does not fit.
         """
-        head, size = f"INSERT INTO {into} VALUES ".encode(), 0
+        if self.loads and rows >= LOADED_ROWS:
+            size = self._load(into, names, table, columns, values, rows)
+            if size is not None:
+                return size
+        head, size = f"INSERT INTO {into} ({', '.join(names)}) VALUES ".encode(), 0
         most = self._packet - STATEMENT_MARGIN - len(head)
-        for piece in value_lists(table, columns, values, rows, min(STATEMENT_BYTES, most)):
-            if len(piece) > most:
-                raise SetupError(
-                    f"{table.id}: a row of {len(piece)} bytes does not fit into a statement of the target, which takes "
-                    f"{self._packet} (max_allowed_packet)",
-                    hint="SET GLOBAL max_allowed_packet = 1073741824;  -- in the target, and in its configuration",
-                )
-            with self._statement() as cursor:
-                _execute_bytes(cursor, head + piece)
+        for piece in value_lists(table, columns, values, rows, min(STATEMENT_BYTES, most), self.dialect):
+            self._check_size(table, len(piece), most)
+            self.run(head + piece)
             size += len(piece)
         return size
+
+    def _load(
+        self,
+        into: str,
+        names: Sequence[str],
+        table: Table,
+        columns: Sequence[Column],
+        values: Sequence[pa.ChunkedArray],
+        rows: int,
+    ) -> int | None:
+        """Insert rows by LOAD DATA; return the bytes sent, or None if INSERT must do it, or say what is wrong."""
+        bytes_ = [i for i, column in enumerate(columns) if is_hex(column, self.dialect)]
+        places = [f"@cdcrep_{i}" if i in bytes_ else name for i, name in enumerate(names)]
+        computed = ", ".join(f"{names[i]} = UNHEX(@cdcrep_{i})" for i in bytes_)
+        statement = (
+            f"LOAD DATA LOCAL INFILE '{NAME}' INTO TABLE {into} {LINES} ({', '.join(places)})"
+            f"{' SET ' if computed else ''}{computed}"
+        )
+        size, most = 0, self._packet - STATEMENT_MARGIN
+
+        def pieces() -> Iterator[memoryview]:
+            nonlocal size
+            for piece in lines(table, columns, values, rows, min(STATEMENT_BYTES, most), self.dialect):
+                self._check_size(table, len(piece), most)
+                self.check()
+                size += len(piece)
+                yield piece
+
+        self.execute("SAVEPOINT loading")
+        with self._statement():
+            try:
+                loaded = load_local(self._connection, statement.encode(), pieces())
+            except pymysql.MySQLError as error:
+                if error.args[0] not in LOAD_FORBIDDEN:
+                    raise
+                self.loads = 0
+                return None
+        if loaded.rows == rows and not loaded.complaints:
+            return size
+        # The server goes on after a row that does not fit, and does not say what is wrong with it. INSERT does.
+        self.execute("ROLLBACK TO SAVEPOINT loading")
+        return None
+
+    def _check_size(self, table: Table, size: int, most: int) -> None:
+        if size > most:
+            raise SetupError(
+                f"{table.id}: a row of {size} bytes does not fit into a statement of the target, which takes "
+                f"{self._packet} (max_allowed_packet)",
+                hint="SET GLOBAL max_allowed_packet = 1073741824;  -- in the target, and in its configuration",
+            )
+
+    def delete(
+        self,
+        table: Table,
+        name: str,
+        names: Sequence[str],
+        columns: Sequence[Column],
+        values: Sequence[pa.ChunkedArray],
+        rows: int,
+    ) -> int:
+        """Delete the rows of a table whose columns `names` hold one of these `values`; return how many there were."""
+        head = f"DELETE FROM {name} WHERE ".encode()
+        return sum(
+            self.run(head + condition) for condition in conditions(table, columns, names, values, rows, self.dialect)
+        )
+
+    def run(self, statement: bytes) -> int:
+        """Run a statement that is encoded already; return how many rows it changed.
+
+        Raises:
+            pymysql.DataError: the server has changed a value.
+        """
+        with self._statement() as cursor:
+            changed = _execute_bytes(cursor, statement)
+            warnings = cursor.warning_count
+        if warnings:
+            for _, number, message in self.fetch("SHOW WARNINGS"):
+                raise pymysql.DataError(number, message)
+        return changed
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
@@ -107,6 +201,16 @@ class Session:
     def use_bookkeeping(self) -> None:
         """Make the bookkeeping's database the session's: without any, the servers refuse `DELETE t FROM … t`."""
         self.execute("USE cdcrep")
+
+    @contextlib.contextmanager
+    def lock_wait(self, seconds: int) -> Iterator[None]:
+        """Wait for locks at most so long in the block."""
+        ((before,),) = self.fetch("SELECT @@innodb_lock_wait_timeout")
+        self.execute(f"SET SESSION innodb_lock_wait_timeout = {seconds:d}")
+        try:
+            yield
+        finally:
+            self.execute(f"SET SESSION innodb_lock_wait_timeout = {before:d}")
 
     def begin(self) -> None:
         """Begin a transaction."""
@@ -138,6 +242,11 @@ class Session:
             finally:
                 killer.close()
 
+    def check(self) -> None:
+        """Raise TransientError if the session was cancelled."""
+        if self.cancelled:
+            raise TransientError("the target transaction was cancelled")
+
     def kill(self, connection_id: int) -> bool:
         """End another session of ours; tell whether it was there and ours to end."""
         try:
@@ -156,19 +265,17 @@ class Session:
 
     @contextlib.contextmanager
     def _statement(self) -> Iterator[pymysql.cursors.Cursor]:
-        if self.cancelled:
-            raise TransientError("the target transaction was cancelled")
+        self.check()
         with self._connection.cursor() as cursor:
             self._running = True
             try:
                 # A cancel that came before `_running` was set has killed nothing.
-                if self.cancelled:
-                    raise TransientError("the target transaction was cancelled")
+                self.check()
                 yield cursor
             finally:
                 self._running = False
 
 
-def _execute_bytes(cursor: Any, statement: bytes) -> None:
-    """Run a statement that is encoded already, which the driver's types do not know of."""
-    cursor.execute(statement)
+def _execute_bytes(cursor: Any, statement: bytes) -> int:
+    # The driver's types do not know of bytes.
+    return int(cursor.execute(statement))

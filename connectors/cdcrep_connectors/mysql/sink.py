@@ -9,10 +9,11 @@ from typing import Any
 
 from cdcrep.changes import Batch
 from cdcrep.connector import Answer, Checkpoint, Copied, Obstacle, Pipeline
+from cdcrep.crashpoint import reached
 from cdcrep.errors import SetupError
 from cdcrep.position import Position
 from cdcrep.table import Table, TableId
-from cdcrep_connectors.mysql import checkpoint
+from cdcrep_connectors.mysql import checkpoint, predecessors
 from cdcrep_connectors.mysql.apply import Applier
 from cdcrep_connectors.mysql.checkpoint import Fence
 from cdcrep_connectors.mysql.fencing import Guard, guard_for, translated
@@ -22,7 +23,7 @@ from cdcrep_connectors.mysql.session import Session
 from cdcrep_connectors.mysql.target_names import qualify
 from cdcrep_connectors.mysql.target_obstacles import find_obstacles
 from cdcrep_connectors.mysql.target_reading import answer, read_status
-from cdcrep_connectors.mysql.target_tables import check_change, create, differences, find, grow, refusals
+from cdcrep_connectors.mysql.target_tables import check_change, create, differences, empty, find, grow, refusals
 
 
 class MySQLSink:
@@ -51,11 +52,14 @@ class MySQLSink:
             with translated("opening the target"):
                 session = self._session = self._connect()
                 checkpoint.install(session)
-                self._fence = checkpoint.take(session, self._pipeline.name, self._pipeline.source, owner, replacing)
+                self._fence = predecessors.take_over(
+                    session, self._pipeline.name, self._pipeline.source, owner, replacing
+                )
                 self._guard = guard_for(self._options, self._pipeline, self._fence)
                 self._applier = Applier(session, self._fence)
                 checkpoint.forget_lost(session, self._fence)
-                return checkpoint.read(session, self._fence)
+                # Beginning again would empty a table whose other rows are to be kept.
+                return checkpoint.read(session, self._fence, restart=self._pipeline.on_existing != "keep")
         except BaseException:
             self.close()
             raise
@@ -63,7 +67,7 @@ class MySQLSink:
     def prepare(self, tables: Sequence[Table]) -> list[str]:
         """Create the tables of a first copy; existing rows are refused, emptied or kept."""
         session, done = self._opened(), []
-        for what, hint in refusals(tables):
+        for what, hint in refusals(tables, session.dialect):
             raise SetupError(what, hint=hint)
         for table in tables:
             with self._guard(f"creating {table.id}"):
@@ -77,7 +81,9 @@ class MySQLSink:
         target = find(session, table)
         if target is None:
             checkpoint.announce_shape(session, pipeline, table)
+            reached("sink.before_creation")
             create(session, table)
+            reached("sink.after_creation")
             said.append(f"created table {table.id}")
         else:
             ours = checkpoint.is_registered(session, pipeline, table.id)
@@ -97,7 +103,7 @@ class MySQLSink:
             case "keep":
                 return [f"kept the rows of {table.id}"]
             case "replace":
-                session.execute(f"TRUNCATE TABLE {qualify(table.id)}")
+                empty(session, table.id)
                 return [f"emptied table {table.id}"]
             case "refuse":
                 raise SetupError(
@@ -132,8 +138,7 @@ class MySQLSink:
         with self._guard("connecting to the target"):
             # A chunk takes as long as the source takes to send it: only waiting for locks is limited.
             session = self._connect(statement_timeout=0)
-            number = next(self._loaders) % checkpoint.MOST_SESSIONS
-            checkpoint.mark(session, self._fence.pipeline, self._fence.epoch, number)
+            predecessors.mark(session, self._fence.pipeline, self._fence.epoch, next(self._loaders))
         return MySQLLoader(session, self._fence, self._guard, upsert=self._pipeline.on_existing == "keep")
 
     def finish(self, tables: Sequence[TableId]) -> None:

@@ -5,38 +5,48 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+import pymysql
+from pymysql.constants import ER
+
 from cdcrep.connector import Obstacle, Pipeline
 from cdcrep.errors import SetupError
 from cdcrep.table import Table
 from cdcrep_connectors.mysql import checkpoint
 from cdcrep_connectors.mysql.column_types import limited_keys
+from cdcrep_connectors.mysql.privileges import Privileges
 from cdcrep_connectors.mysql.session import Session
+from cdcrep_connectors.mysql.target_constraints import constraints
+from cdcrep_connectors.mysql.target_rights import Rights
 from cdcrep_connectors.mysql.target_tables import differences, find, lacking, refusals
 
 OLDEST_MYSQL: Final = (8, 0, 23)
-OLDEST_MARIADB: Final = (10, 6)
-"""Invisible columns and a binary collation that does not ignore trailing spaces are needed."""
+OLDEST_MARIADB: Final = (10, 7)
+"""Invisible columns and a binary collation that does not ignore trailing spaces are needed; of MariaDB its UUID."""
 
 SMALL_PACKET: Final = 16 << 20
 
+DENIED: Final = frozenset({ER.DBACCESS_DENIED_ERROR, ER.TABLEACCESS_DENIED_ERROR})
+
 SERVER: Final = """
     SELECT VERSION(), @@read_only, @@lower_case_table_names, @@innodb_flush_log_at_trx_commit, @@log_bin,
-        @@sync_binlog, @@binlog_format, @@max_allowed_packet, @@innodb_page_size"""
+        @@sync_binlog, @@binlog_format, @@max_allowed_packet, @@innodb_page_size, @@local_infile"""
 
 
 def find_obstacles(session: Session, pipeline: Pipeline, tables: Sequence[Table]) -> list[Obstacle]:
     """Return what `Sink.obstacles` promises."""
-    found = list(_server(session, tables))
-    unfit = dict(refusals(tables))
+    ((user,),) = session.fetch("SELECT CURRENT_USER()")
+    rights = Rights(user, Privileges(tuple(line for (line,) in session.fetch("SHOW GRANTS"))))
+    found = [*_server(session, tables), *rights.of_bookkeeping()]
+    unfit = dict(refusals(tables, session.dialect))
     found += [Obstacle(what, hint) for what, hint in unfit.items()]
     for table in tables:
-        if not any(refusals([table])):
-            found += _table(session, pipeline, table)
+        if not any(refusals([table], session.dialect)):
+            found += _table(session, pipeline, table, rights)
     return found
 
 
 def _server(session: Session, tables: Sequence[Table]) -> Iterator[Obstacle]:
-    ((version, read_only, folding, flush, log_bin, sync, log_format, packet, page),) = session.fetch(SERVER)
+    ((version, read_only, folding, flush, log_bin, sync, log_format, packet, page, loads),) = session.fetch(SERVER)
     oldest = OLDEST_MARIADB if session.dialect.is_mariadb else OLDEST_MYSQL
     numbers = tuple(int(part) for part in version.partition("-")[0].split("."))
     if numbers < oldest:
@@ -67,14 +77,24 @@ def _server(session: Session, tables: Sequence[Table]) -> Iterator[Obstacle]:
             "SET GLOBAL max_allowed_packet = 1073741824;",
             fatal=False,
         )
+    if not loads:
+        yield Obstacle(
+            "the target does not allow LOAD DATA LOCAL, with which rows are written twice as fast (local_infile)",
+            "SET GLOBAL local_infile = 1;",
+            fatal=False,
+        )
     try:
         checkpoint.installed(session)
     except SetupError as error:
         yield Obstacle(error.message, error.hint or "")
+    except pymysql.MySQLError as error:
+        # The privileges that are lacking are named besides.
+        if error.args[0] not in DENIED:
+            raise
 
 
-def _table(session: Session, pipeline: Pipeline, table: Table) -> Iterator[Obstacle]:
-    for column, type_ in limited_keys(table):
+def _table(session: Session, pipeline: Pipeline, table: Table, rights: Rights) -> Iterator[Obstacle]:
+    for column, type_ in limited_keys(table, session.dialect):
         yield Obstacle(
             f"{table.id}: column {column.name!r} is part of the key and becomes {type_}: longer values are refused",
             fatal=False,
@@ -82,19 +102,34 @@ def _table(session: Session, pipeline: Pipeline, table: Table) -> Iterator[Obsta
     try:
         target = find(session, table)
         if target is None:
+            yield from rights.of_creation(table.id)
             return
-        if checkpoint.installed(session) and checkpoint.is_registered(session, pipeline.name, table.id):
-            return
+        ours = _is_ours(session, pipeline, table)
         missing = lacking(target)
     except SetupError as error:
         yield Obstacle(error.message, error.hint or "")
+        return
+    lacks = list(rights.of_writing(table.id, grows=bool(missing)))
+    yield from lacks
+    yield from rights.of_seeing_triggers(table.id)
+    yield from constraints(session, target)
+    if ours:
         return
     for what, hint in differences(session, target):
         yield Obstacle(what, hint)
     for column in missing:
         yield Obstacle(f"{table.id}: column {column.name!r} will be added to the existing target table", fatal=False)
-    if pipeline.on_existing == "refuse" and session.fetch(f"SELECT 1 FROM {target.name} LIMIT 1"):
+    if pipeline.on_existing == "refuse" and not lacks and session.fetch(f"SELECT 1 FROM {target.name} LIMIT 1"):
         yield Obstacle(
             f"{table.id}: the target's table already holds rows",
             'empty it, or set on_existing = "replace" (empty it then) or "keep" (add to its rows)',
         )
+
+
+def _is_ours(session: Session, pipeline: Pipeline, table: Table) -> bool:
+    try:
+        return checkpoint.installed(session) and checkpoint.is_registered(session, pipeline.name, table.id)
+    except pymysql.MySQLError as error:
+        if error.args[0] not in DENIED:
+            raise
+        return False

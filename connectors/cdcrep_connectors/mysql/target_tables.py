@@ -7,10 +7,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import pymysql
+from pymysql.constants import ER
+
 from cdcrep.errors import SetupError
-from cdcrep.table import Column, Table
+from cdcrep.table import Column, Table, TableId
 from cdcrep_connectors.mysql.checkpoint import Shape, shape_of
-from cdcrep_connectors.mysql.column_types import declared, target_types
+from cdcrep_connectors.mysql.column_types import Dialect, declared, target_types
 from cdcrep_connectors.mysql.session import Session
 from cdcrep_connectors.mysql.target_names import ROW_NUMBER, copy_again, listed, qualify, quote, unfit
 
@@ -122,7 +125,7 @@ def _text(value: str | bytes) -> str:
     return value.decode() if isinstance(value, bytes) else value
 
 
-def refusals(tables: Sequence[Table]) -> Iterator[tuple[str, str]]:
+def refusals(tables: Sequence[Table], dialect: Dialect) -> Iterator[tuple[str, str]]:
     """Say which tables the target cannot hold at all, with what to type."""
     for table in tables:
         exclude = f'add "{table.id}" to exclude in [tables]'
@@ -144,14 +147,14 @@ def refusals(tables: Sequence[Table]) -> Iterator[tuple[str, str]]:
         if ROW_NUMBER in seen:
             yield f"{table.id}: the name {ROW_NUMBER!r} is taken by the target's bookkeeping", exclude
         try:
-            target_types(table)
+            target_types(table, dialect)
         except SetupError as error:
             yield error.message, exclude
 
 
 def create(session: Session, table: Table) -> None:
     """Create a table with the source's columns; NOT NULL on the key only, since other constraints are the source's."""
-    types = target_types(table)
+    types = target_types(table, session.dialect)
     columns = [
         f"{quote(column.name)} {declared(type_, session.dialect)}" + (" NOT NULL" if column.name in table.key else "")
         for column, type_ in zip(table.columns, types, strict=True)
@@ -165,6 +168,16 @@ def create(session: Session, table: Table) -> None:
     session.execute(
         f"CREATE TABLE {qualify(table.id)} ({', '.join(columns)}) ENGINE=InnoDB ROW_FORMAT=DYNAMIC {character_set}"
     )
+
+
+def empty(session: Session, table: TableId) -> None:
+    """Empty a table, outside a transaction: by DELETE where the privilege for TRUNCATE is lacking."""
+    try:
+        session.execute(f"TRUNCATE TABLE {qualify(table)}")
+    except pymysql.OperationalError as error:
+        if error.args[0] != ER.TABLEACCESS_DENIED_ERROR:
+            raise
+        session.execute(f"DELETE FROM {qualify(table)}")
 
 
 def lacking(target: TargetTable) -> list[Column]:
@@ -190,7 +203,7 @@ def grow(session: Session, target: TargetTable) -> TargetTable:
     table, missing = target.table, lacking(target)
     if not missing:
         return target
-    types = dict(zip((column.name for column in table.columns), target_types(table), strict=True))
+    types = dict(zip((column.name for column in table.columns), target_types(table, session.dialect), strict=True))
     added = [f"ADD COLUMN {quote(column.name)} {declared(types[column.name], session.dialect)}" for column in missing]
     session.execute(f"ALTER TABLE {target.name} {', '.join(added)}")
     grown = find(session, table)
@@ -225,12 +238,12 @@ def differences(session: Session, target: TargetTable) -> Iterator[tuple[str, st
     table, dialect = target.table, session.dialect
     if target.engine.lower() != "innodb":
         yield f"{table.id}: the target's table is kept by {target.engine}", f"ALTER TABLE {target.name} ENGINE=InnoDB;"
-    for column, type_ in zip(table.columns, target_types(table), strict=True):
+    for column, type_ in zip(table.columns, target_types(table, dialect), strict=True):
         theirs = target.columns.get(column.name)
         if theirs is None or theirs.generated:
             continue
         wanted = declared(type_, dialect)
-        binary = theirs.collation is None or theirs.collation in (dialect.collation, "ascii_bin")
+        binary = theirs.collation is None or theirs.collation == dialect.collation
         if _plain(theirs.type) != _plain(type_) or not binary:
             shown = theirs.declared
             change = f"ALTER TABLE {target.name} MODIFY {quote(column.name)} {wanted};"
