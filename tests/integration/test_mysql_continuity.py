@@ -22,7 +22,7 @@ from tests.servers.mysql_database import MySQLDatabase
 from tests.servers.mysql_server import MySQLServer
 from tests.servers.waiting import wait_until
 
-WITHOUT_GTIDS = {"gtid_mode": "OFF", "enforce_gtid_consistency": "OFF"}
+WITHOUT_GTIDS = {"gtid_mode": "OFF", "enforce_gtid_consistency": "OFF", "innodb_native_foreign_keys": "ON"}
 TABLE = "CREATE TABLE t (id int PRIMARY KEY)"
 
 both = pytest.mark.parametrize("release", ["mysql-9.7", "mariadb-11.8"])
@@ -213,3 +213,17 @@ def test_a_system_versioned_table_is_refused_with_a_way_out(mysql_source: MySQLD
         assert source.tables() == []
     assert found.fatal
     assert "DROP SYSTEM VERSIONING" in found.hint
+
+
+def test_foreign_keys_of_the_storage_engine_are_refused(by_file: MySQLDatabase) -> None:
+    run(
+        by_file,
+        "CREATE TABLE parent (id int PRIMARY KEY)",
+        "CREATE TABLE child (p int, CONSTRAINT f FOREIGN KEY (p) REFERENCES parent (id) ON DELETE CASCADE)",
+    )
+
+    with closing(source_of(by_file)) as source:
+        hints = [obstacle.hint for obstacle in source.obstacles() if "the foreign key f" in obstacle.what]
+    run(by_file, "DROP TABLE child, parent")
+
+    assert "DROP FOREIGN KEY" in hints[0]

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import closing
-
 import pytest
 
 from cdcrep.errors import DataError
-from tests.integration.mysql_following import database_on, here, ids, read, run, source_of
-from tests.servers.fix_mysql import StartMySQL, every_mysql
+from tests.integration.mysql_following import here, ids, read, run
+from tests.servers.fix_mysql import every_mysql
 from tests.servers.mysql_database import MySQLDatabase
 
 STATEMENTS = "SET SESSION binlog_format = STATEMENT"
@@ -117,16 +115,3 @@ def test_rows_that_foreign_keys_change_come_from_mysql(mysql_source: MySQLDataba
         for operation, p in zip(changes.operations.tolist(), changes.new.column("p").to_pylist(), strict=True)
     ]
     assert found == [("U", 3), ("D", None)]
-
-
-def test_foreign_keys_of_the_storage_engine_are_refused(own_mysql_server: StartMySQL) -> None:
-    server = own_mysql_server("mysql-9.7", innodb_native_foreign_keys="ON")
-    database = database_on(server)
-    run(
-        database,
-        "CREATE TABLE parent (id int PRIMARY KEY)",
-        "CREATE TABLE t (id int PRIMARY KEY, CONSTRAINT f FOREIGN KEY (id) REFERENCES parent (id) ON DELETE CASCADE)",
-    )
-
-    with closing(source_of(database)) as source:
-        assert any("the foreign key f" in obstacle.what for obstacle in source.obstacles())
