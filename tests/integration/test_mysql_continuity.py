@@ -28,6 +28,10 @@ TABLE = "CREATE TABLE t (id int PRIMARY KEY)"
 both = pytest.mark.parametrize("release", ["mysql-9.7", "mariadb-11.8"])
 
 
+# `unnumbered` is no fixture by which such tests are known.
+pytestmark = pytest.mark.servers
+
+
 @pytest.fixture(scope="module")
 def unnumbered() -> Iterator[MySQLDatabase]:
     """A database on a server of MySQL that has no GTIDs."""
