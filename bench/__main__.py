@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from bench import report
+from bench import kept_results, report
 from bench.clusters import Clusters
 from bench.machine import describe
 from bench.mysql_plan import MYSQL_WORKLOADS
@@ -53,7 +53,11 @@ def chosen(value: str | None) -> tuple[str, ...]:
     help="Where the clusters' data goes: up to 30 GB.",
 )
 @click.option("--write", type=click.Path(dir_okay=False, path_type=Path), help="Write the results to this page, too.")
-@click.option("--append", is_flag=True, help="Write them behind what the page has.")
+@click.option(
+    "--results",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Add the results to those of earlier runs, which this file keeps: the page has all of them.",
+)
 def main(
     quick: bool,
     scale: float | None,
@@ -63,7 +67,7 @@ def main(
     major: int,
     directory: Path,
     write: Path | None,
-    append: bool,
+    results: Path | None,
 ) -> None:
     """Measure cdcrep against PostgreSQL's own subscription, the raw receive limit and other ways to copy."""
     sizes = Sizes().divided_by(1 / scale if scale else 10 if quick else 1)
@@ -92,15 +96,21 @@ def main(
                 facts |= servers.facts()
                 for workload in of_kind:
                     outcomes[workload] = plan.measure_mysql(servers, workload, say)
-    machine = describe(directory, load, facts)
+    facts = {**describe(directory, load), **facts}
+    command = shlex.join(["python", "-m", "bench", *sys.argv[1:]])
+    if results:
+        earlier, their_facts = kept_results.read(results)
+        facts = {**their_facts, **facts}
+        outcomes = {
+            workload: found for workload in WORKLOADS if (found := outcomes.get(workload, earlier.get(workload)))
+        }
+        kept_results.write(results, outcomes, facts)
     report.show(console, outcomes)
-    for name, value in machine.items():
+    for name, value in facts.items():
         say(f"{name}: {value}")
     if write:
-        command = shlex.join(["python", "-m", "bench", *sys.argv[1:]])
         write.parent.mkdir(parents=True, exist_ok=True)
-        page = report.markdown(outcomes, machine, f"{datetime.now(UTC):%Y-%m-%d}", command)
-        write.write_text(f"{write.read_text()}\n{page}" if append and write.exists() else page)
+        write.write_text(report.markdown(outcomes, facts, f"{datetime.now(UTC):%Y-%m-%d}", command))
         say(f"written to {write}")
     if report.failures(outcomes):
         sys.exit(1)

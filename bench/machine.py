@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 
-def describe(files: Path, load: float, servers: Mapping[str, str]) -> Mapping[str, str]:
+def describe(files: Path, load: float) -> Mapping[str, str]:
     """Return what to say about the machine and the software, in the order in which to say it."""
     packages = ("cdcrep", "duckdb", "psycopg", "pyarrow", "numpy")
     return {
@@ -22,7 +22,6 @@ def describe(files: Path, load: float, servers: Mapping[str, str]) -> Mapping[st
         "data on": _filesystem(files),
         "system": f"{_distribution()}, Linux {platform.release()}",
         "source": _commit(),
-        **servers,
         "Python": platform.python_version(),
         "packages": ", ".join(f"{name} {version(name)}" for name in packages),
     }

@@ -28,15 +28,28 @@ NOTHING: Final = "-"
 COMPARED: Final = (NATIVE, RAW, MYSQL_REPLICATION, REPLICA, RAW_DUMP, SSCURSOR)
 """What the rates of a workload are divided by, where it has them."""
 
-EXPLANATION: Final = """\
+COMMON: Final = """\
+CPU seconds: source = what is read from, target = what is written to. Medians of all rounds; ratios are taken within a
+round. cdcrep runs with the smallest configuration file. After each measurement the target was compared with the source,
+rows and checksums; a figure that failed this is not shown."""
+
+OF_POSTGRES: Final = """\
 W1 to W3 are written while every consumer is stopped; each consumer has a slot of its own and drains the same log in
 turn, the order changes every round. A rate counts row changes from the moment the server begins to send until the
 last transaction is visible in the target. "Raw receive" reads the socket and drops what it reads. W4: from the
 commit's confirmation to the writer until a reader that looks again and again (every 0.5 ms; DuckDB: every 5 ms,
-through the socket behind `cdcrep query`) has been shown the row. W5 counts from start to exit. CPU seconds: source =
-walsender and backends that are read from, target = backends that are written to. Medians of all rounds; ratios are
-taken within a round. cdcrep runs with the smallest configuration file. After each measurement the target was compared
-with the source, rows and checksums; a figure that failed this is not shown."""
+through the socket behind `cdcrep query`) has been shown the row. W5 counts from start to exit. Of PostgreSQL the
+walsender and the backends that work for the consumer count."""
+
+OF_MYSQL: Final = """\
+W1m and W2m are written while every consumer is stopped; each then reads the same log from the same place in turn, the
+order changes every round. A rate counts row changes from the moment the server begins to send until the last
+transaction is visible in the target, or has been decoded where there is none. "Raw dump" reads the socket and drops
+what it reads. "Native replica" is a second server of the same release with GTIDs, durable as the source and otherwise
+with the release's defaults (MySQL: four applier threads and a binary log; MariaDB: neither). The decoders' rows are
+counted. Of MySQL and MariaDB the whole server process counts. "cdcrep to DuckDB" contains DuckDB: its buffers are a
+part of that peak RSS. W5m counts from start to exit; the loop fetches 10,000 rows at a time, turns them into an Arrow
+table and inserts that, all in one transaction."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +94,9 @@ def markdown(outcomes: Outcomes, machine: Mapping[str, str], date: str, command:
     facts = {"date": date, "command": f"`{command}`", **machine}
     lines = ["# Performance", "", "Written by the command below; machines differ, so compare ratios.", ""]
     lines += [f"- {name}: {value}" for name, value in facts.items()]
-    lines += ["", EXPLANATION]
+    of_mysql = any("m-" in workload for workload in outcomes)
+    of_postgres = any("m-" not in workload for workload in outcomes)
+    lines += ["", *[OF_POSTGRES, ""] * of_postgres, *[OF_MYSQL, ""] * of_mysql, COMMON]
     for grid in grids(outcomes):
         lines += ["", f"## {grid.title}", "", _line(grid.columns)]
         lines.append(_line(["---", *("---:" for _ in grid.columns[1:])]))

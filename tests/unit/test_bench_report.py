@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import click
 import numpy as np
 import pytest
 from rich.console import Console
 
-from bench import report
+from bench import kept_results, report
 from bench.__main__ import chosen
 from bench.consumers.consumer import Setting
 from bench.consumers.dump_readers import CdcrepDecode
@@ -112,3 +113,11 @@ def test_a_workload_of_both_kinds_of_servers_is_chosen_by_its_short_name() -> No
 
 def test_every_workload_has_requirements() -> None:
     assert {requirement.workload for requirement in REQUIREMENTS} == set(WORKLOADS)
+
+
+def test_results_of_several_runs_come_together(tmp_path: Path) -> None:
+    found, file = outcomes(track(RAW, 1.0, 2.0), track(TO_DUCKDB, 3.0, error="it differs", rss=7.5)), tmp_path / "kept"
+
+    assert kept_results.read(file) == ({}, {})
+    kept_results.write(file, found, {"memory": "much"})
+    assert kept_results.read(file) == (found, {"memory": "much"})
