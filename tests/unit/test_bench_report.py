@@ -30,7 +30,7 @@ def track(name: str, *rates: float, error: str = "", rss: float | None = None) -
 
 
 def outcomes(*tracks: Track) -> dict[str, Outcome]:
-    return {"W1": Outcome("W1", "inserts", tracks)}
+    return {"W1": Outcome("W1", "inserts", list(tracks))}
 
 
 def shown(found: dict[str, Outcome]) -> str:
