@@ -22,7 +22,13 @@ from cdcrep.settings import CheckpointInterval, Settings, Tables
 
 PASSWORD_FILE_TEXT: Final = "File that holds the password alone, mode 0600; relative to the configuration file."  # noqa: S105 - documentation
 
-CONNECTORS: Final = (("source", "postgresql"), ("target", "duckdb"), ("target", "postgresql"))
+CONNECTORS: Final = (
+    ("source", "postgresql"),
+    ("source", "mysql"),
+    ("target", "duckdb"),
+    ("target", "postgresql"),
+    ("target", "mysql"),
+)
 """The sections of the page, by the schemes that their connectors are found under."""
 
 _BLOCK: Final = re.compile(r"(<!-- options: (?P<which>[^>]*?) -->\n).*?(<!-- end of options -->)", re.DOTALL)

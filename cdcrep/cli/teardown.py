@@ -48,5 +48,6 @@ def _ask(config: Config) -> None:
     if not sys.stdin.isatty():
         raise ConfigError("teardown asks before it removes anything, and there is nobody to ask", hint="add --yes")
     click.confirm(
-        "Remove its slot, publication and bookkeeping? To go on later, everything is copied again.", abort=True
+        "Remove what it created at the source, and its bookkeeping? To go on later, everything is copied again.",
+        abort=True,
     )

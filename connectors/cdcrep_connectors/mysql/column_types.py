@@ -53,6 +53,9 @@ SCALARS: Final = {
 }
 """Every kind but those whose type depends on more: DECIMAL on its digits, UUID on the server."""
 
+WIDER: Final = frozenset({Kind.BOOL, Kind.TIME})
+"""Kinds whose types hold more: other numbers, times of more than a day."""
+
 FIXED_BYTES: Final = {
     **{Kind.BOOL: 1, Kind.INT8: 1, Kind.UINT8: 1, Kind.INT16: 2, Kind.UINT16: 2, Kind.INT32: 4, Kind.UINT32: 4},
     **{Kind.INT64: 8, Kind.UINT64: 8, Kind.FLOAT32: 4, Kind.FLOAT64: 8, Kind.DATE: 3, Kind.TIME: 6},
@@ -97,8 +100,8 @@ def plain_type(kind: ColumnType, dialect: Dialect = MYSQL) -> str:
 def exactness(kind: ColumnType, dialect: Dialect = MYSQL) -> Exactness:
     """Tell whether the target's type has the same values (exact) or others, too (widened); none has fewer (lossy)."""
     if plain_type(kind, dialect) == TEXT:
-        return "exact" if kind.kind in (Kind.TEXT, Kind.JSON) else "widened"
-    return "exact"
+        return "exact" if kind.kind is Kind.TEXT else "widened"
+    return "widened" if kind.kind in WIDER else "exact"
 
 
 def target_types(table: Table, dialect: Dialect) -> list[str]:

@@ -13,6 +13,7 @@ from pymysql.constants import ER
 from cdcrep.connector import Pipeline
 from cdcrep.errors import SetupError, TransientError
 from cdcrep.table import Column, Table
+from cdcrep_connectors.mysql.address import Address, parse
 from cdcrep_connectors.mysql.bulk_values import LINES, conditions, lines, value_lists
 from cdcrep_connectors.mysql.column_text import is_hex
 from cdcrep_connectors.mysql.column_types import Dialect
@@ -197,6 +198,11 @@ class Session:
         except BaseException:
             self.roll_back()
             raise
+
+    @property
+    def address(self) -> Address:
+        """Where the server is."""
+        return parse(self._options.url)
 
     def use_bookkeeping(self) -> None:
         """Make the bookkeeping's database the session's: without any, the servers refuse `DELETE t FROM … t`."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Final
+from urllib.parse import parse_qsl, urlsplit
 
 import pymysql
 from pymysql.constants import ER
@@ -12,7 +14,9 @@ from cdcrep.connector import Obstacle, Pipeline
 from cdcrep.errors import SetupError
 from cdcrep.table import Table
 from cdcrep_connectors.mysql import checkpoint
+from cdcrep_connectors.mysql.address import DEFAULT_PORT, Address
 from cdcrep_connectors.mysql.column_types import limited_keys
+from cdcrep_connectors.mysql.options import URL_SCHEMES
 from cdcrep_connectors.mysql.privileges import Privileges
 from cdcrep_connectors.mysql.session import Session
 from cdcrep_connectors.mysql.target_constraints import constraints
@@ -34,6 +38,13 @@ SERVER: Final = """
 
 def find_obstacles(session: Session, pipeline: Pipeline, tables: Sequence[Table]) -> list[Obstacle]:
     """Return what `Sink.obstacles` promises."""
+    if is_at(pipeline.source, session.address):
+        return [
+            Obstacle(
+                "source and target are the same server, where the tables have the same names",
+                "replicate into another server",
+            )
+        ]
     ((user,),) = session.fetch("SELECT CURRENT_USER()")
     rights = Rights(user, Privileges(tuple(line for (line,) in session.fetch("SHOW GRANTS"))))
     found = [*_server(session, tables), *rights.of_bookkeeping()]
@@ -43,6 +54,19 @@ def find_obstacles(session: Session, pipeline: Pipeline, tables: Sequence[Table]
         if not any(refusals([table], session.dialect)):
             found += _table(session, pipeline, table, rights)
     return found
+
+
+def is_at(source: str, address: Address) -> bool:
+    """Tell whether the URL of a source, which has no user, leads to a server's address."""
+    if not source.startswith(URL_SCHEMES):
+        return False
+    parts = urlsplit(source)
+    socket = dict(parse_qsl(parts.query)).get("socket")
+    if socket is not None or address.socket is not None:
+        return socket == address.socket
+    theirs = replace(address, host=parts.hostname or "", port=parts.port or DEFAULT_PORT)
+    same_host = theirs.host == address.host or (theirs.is_local and address.is_local)
+    return same_host and theirs.port == address.port
 
 
 def _server(session: Session, tables: Sequence[Table]) -> Iterator[Obstacle]:
