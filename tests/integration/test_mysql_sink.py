@@ -16,11 +16,13 @@ from cdcrep.testing.contract_data import (
     INT,
     TEXT,
     batch,
+    deleted,
     following,
     inserted,
     pipeline,
     position,
     table,
+    truncated,
     updated,
 )
 from cdcrep.testing.memory_tables import ordered
@@ -53,6 +55,43 @@ def test_unique_values_may_swap(target: MySQLTarget, sink: Sink) -> None:
     sink.apply(batch(1, updated(USERS, ("1", "a"), ("1", "b")), updated(USERS, ("2", "b"), ("2", "a"))))
 
     assert ordered(target.rows(USERS)) == [("1", "b"), ("2", "a")]
+
+
+@every_mysql_target
+def test_unique_values_may_be_passed_on_in_a_chain(target: MySQLTarget, sink: Sink) -> None:
+    changes = [
+        updated(USERS, ("2", "b"), ("2", "c")),
+        updated(USERS, ("1", "a"), ("1", "b")),
+        inserted(USERS, "3", "a"),
+    ]
+
+    sink.apply(batch(1, *changes))
+
+    assert ordered(target.rows(USERS)) == [("1", "b"), ("2", "c"), ("3", "a")]
+
+
+@every_mysql_target
+def test_foreign_keys_of_the_target_neither_refuse_nor_change_rows(target: MySQLTarget, sink: Sink) -> None:
+    target.execute(
+        "CREATE TABLE shop.letters (id INT PRIMARY KEY, user BIGINT, "
+        "FOREIGN KEY (user) REFERENCES shop.users (id) ON DELETE CASCADE)"
+    )
+    target.execute("INSERT INTO shop.letters VALUES (7, 1), (8, 2)")
+
+    sink.apply(batch(1, updated(USERS, ("1", "a"), ("1", "z")), deleted(USERS, "2", "b")))
+    sink.apply(batch(2, truncated(USERS), inserted(USERS, "5", "e")))
+
+    assert target.rows(USERS) == [("5", "e")]
+    assert target.database.execute("SELECT id FROM shop.letters ORDER BY id") == [(7,), (8,)]
+
+
+def test_rows_that_should_have_been_there_are_counted(target: MySQLTarget, sink: Sink) -> None:
+    target.execute("DELETE FROM shop.users")
+
+    sink.apply(batch(1, updated(USERS, ("1", "a"), ("1", "z")), deleted(USERS, "2", "b"), inserted(USERS, "3", "c")))
+
+    assert ordered(target.rows(USERS)) == [("1", "z"), ("3", "c")]
+    assert target.database.execute("SELECT missing FROM cdcrep.tables WHERE table_name = 'users'") == [(2,)]
 
 
 @every_mysql_target

@@ -13,11 +13,14 @@ from cdcrep.changes import Batch, Changes
 from cdcrep.crashpoint import reached
 from cdcrep.errors import SetupError, TransientError
 from cdcrep.fold import fold, fold_rows
+from cdcrep.position import Position
 from cdcrep.table import Table, TableId
 from cdcrep_connectors.mysql import checkpoint
 from cdcrep_connectors.mysql.apply_keyed import apply_net
 from cdcrep_connectors.mysql.apply_rows import apply_rows
 from cdcrep_connectors.mysql.checkpoint import Fence
+from cdcrep_connectors.mysql.collisions import explain
+from cdcrep_connectors.mysql.failures import DRIVER_ERRORS
 from cdcrep_connectors.mysql.session import Session
 from cdcrep_connectors.mysql.target_tables import TargetTable, check_change, differences, find, grow, lacking
 
@@ -43,7 +46,7 @@ class Applier:
             self._session.begin()
             self._counts, self._transactions = {}, 0
         for changes in batch.changes:
-            self._apply_changes(changes)
+            self._apply_changes(changes, batch.position)
         self._transactions += batch.transactions
         reached("sink.after_rows")
         if batch.position is not None:
@@ -90,7 +93,7 @@ class Applier:
             return target
         return None
 
-    def _apply_changes(self, changes: Changes) -> None:
+    def _apply_changes(self, changes: Changes, position: Position | None) -> None:
         session, table = self._session, changes.table
         target = self._known(table)
         if target is None:
@@ -99,10 +102,13 @@ class Applier:
             if shape != checkpoint.shape_of(table) or pending is not None:
                 checkpoint.remember_shape(session, self._fence.pipeline, table)
         absent = 0
-        if table.key:
-            absent = apply_net(session, target, fold(changes))
-        else:
-            apply_rows(session, target, fold_rows(changes))
+        try:
+            if table.key:
+                absent = apply_net(session, target, fold(changes))
+            else:
+                apply_rows(session, target, fold_rows(changes))
+        except DRIVER_ERRORS as error:
+            raise explain(target, position, error) from error
         if absent:
             log.warning("rows to change were missing in the target", table=str(table.id), rows=absent)
         applied, before = self._counts.get(table.id, (0, 0))
