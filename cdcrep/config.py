@@ -182,7 +182,7 @@ def _overridden(document: dict[str, Any], overrides: Sequence[str]) -> list[str]
 def _visible(what: str) -> str:
     return (
         f"{what} on the command line contains a password, which every user of this machine can see: "
-        "use ~/.pgpass or PGPASSWORD, or password_file in a configuration file (cdcrep init)"
+        "use password_file in a configuration file (cdcrep init)"
     )
 
 

@@ -17,13 +17,15 @@ if TYPE_CHECKING:
 
 SOURCE_URL: Final = "postgresql://cdc@127.0.0.1:5432/shop"
 TARGET_URL: Final = "duckdb:////srv/shop.duckdb"
+EXAMPLE_TABLES: Final = "public.*"
+"""Where a source's class does not say what its tables are usually called like."""
 
 
 @click.command(short_help="Write a commented configuration file.")
 @click.argument("path", type=click.Path(dir_okay=False, path_type=Path), default=Path("cdcrep.toml"))
 @click.option("--source", "source_url", default=SOURCE_URL, show_default=True, help="URL of the source.")
 @click.option("--target", "target_url", default=TARGET_URL, show_default=True, help="URL of the target.")
-@click.option("--table", "include", multiple=True, default=("public.*",), show_default=True, help="Table or pattern.")
+@click.option("--table", "include", multiple=True, help="Table or pattern; by default one that suits the source.")
 @click.option("--name", default="shop", show_default=True, help="Name of the pipeline.")
 def init(path: Path, source_url: str, target_url: str, include: tuple[str, ...], name: str) -> None:
     """Write a commented configuration file that shows every option; never over one that is there."""
@@ -53,7 +55,8 @@ def configuration(name: str, source_url: str, target_url: str, include: Iterable
     yield from ("", "", "[target]")
     yield from _options(connector_options(find_sink(target_url)), {"url": toml(target_url)})
     yield from ("", "", "[tables]")
-    yield from _options(section_options(Tables), {"include": toml(list(include))})
+    chosen = list(include) or [getattr(find_source(source_url), "EXAMPLE_TABLES", EXAMPLE_TABLES)]
+    yield from _options(section_options(Tables), {"include": toml(chosen)})
 
 
 def _options(options: Iterable[Option], given: dict[str, str]) -> Iterator[str]:

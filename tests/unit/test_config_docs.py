@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import pytest
 
+from cdcrep.cli.init import configuration
 from cdcrep.connector import find_sink, find_source
 from cdcrep.options_reference import (
     CONNECTORS,
@@ -57,3 +59,12 @@ def test_only_what_nobody_can_guess_has_no_default() -> None:
 )
 def test_the_tunables_keep_their_names_and_defaults(name: str, default: object) -> None:
     assert Settings.model_fields[name].default == default
+
+
+@pytest.mark.parametrize(
+    ("source", "include"), [("mysql://cdc@db/shop", ["shop.*"]), ("postgresql://cdc@db/shop", ["public.*"])]
+)
+def test_init_proposes_tables_that_suit_the_source(source: str, include: list[str]) -> None:
+    written = tomllib.loads("\n".join(configuration("shop", source, "duckdb:///shop.duckdb", ())))
+
+    assert written["tables"]["include"] == include

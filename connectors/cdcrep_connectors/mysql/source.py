@@ -30,6 +30,8 @@ class MySQLSource:
     """
 
     Options: ClassVar[type[BaseModel]] = SourceOptions
+    EXAMPLE_TABLES: ClassVar[str] = "shop.*"
+    """What `cdcrep init` writes; a schema is a database here."""
 
     def __init__(self, pipeline: Pipeline, options: SourceOptions) -> None:
         self._pipeline = pipeline
