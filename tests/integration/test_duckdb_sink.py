@@ -363,3 +363,17 @@ def test_pipelines_share_a_file_without_touching_each_other(file: Path) -> None:
 
     assert make_sink(file).status()["position"] == "0"
     assert make_sink(file, Pipeline("other", EVERYTHING)).status() == {}
+
+
+def test_wide_values_in_pieces_of_a_transaction_get_the_memory_that_they_take(file: Path) -> None:
+    sink = open_sink(file, ITEMS)
+    value = "ab" * (25 << 20)
+
+    for number in range(3):
+        sink.apply(batch(None, inserts(ITEMS, (str(number), f"{number}{value}"))))
+    sink.apply(batch("1"))
+
+    assert rows_of(sink, "SELECT id, length(note) FROM public.items ORDER BY id") == [
+        (number, 1 + len(value)) for number in range(3)
+    ]
+    sink.close()

@@ -9,6 +9,7 @@ from typing import Final
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 from duckdb import DuckDBPyConnection
 
 from cdcrep.table import Column
@@ -20,6 +21,13 @@ FEW_ROWS: Final = 6
 FEW_CELLS: Final = 128
 """Up to here parameters are quicker than an Arrow table, whose registration and scan take milliseconds; planning the
 parameters' casts costs more from there on."""
+
+
+WIDE: Final = 16 << 10
+"""Bytes from which a value counts as wide: DuckDB's memory for narrower ones is bounded by what it does at a time."""
+
+WIDE_COLUMN: Final = 4 << 20
+"""Bytes of a column below which its values need no look."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +71,18 @@ def as_parameters(rows: pa.Table, columns: Sequence[tuple[Column, str]]) -> tupl
 def is_text(type_: pa.DataType) -> bool:
     """Tell whether an Arrow column carries the source's text form."""
     return bool(pa.types.is_string(type_) or pa.types.is_large_string(type_) or pa.types.is_string_view(type_))
+
+
+def wide_values(rows: pa.Table) -> tuple[int, int]:
+    """Return the bytes of the widest value in text form, and of all wide ones together; zeros: there are none."""
+    widest, together = 0, 0
+    for column in rows.columns:
+        if is_text(column.type) and column.nbytes >= WIDE_COLUMN:
+            lengths = pc.binary_length(column)
+            wide = lengths.filter(pc.greater_equal(lengths, WIDE))
+            widest = max(widest, pc.max(wide).as_py() or 0)
+            together += pc.sum(wide).as_py() or 0
+    return widest, together
 
 
 class _Lent:

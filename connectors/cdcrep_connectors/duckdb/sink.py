@@ -24,6 +24,7 @@ from cdcrep_connectors.duckdb.database import Database
 from cdcrep_connectors.duckdb.failures import VALUE_ERRORS, ran_out_of_memory, translated
 from cdcrep_connectors.duckdb.load import DuckDBLoader
 from cdcrep_connectors.duckdb.options import DuckDBOptions
+from cdcrep_connectors.duckdb.rows import wide_values
 from cdcrep_connectors.duckdb.shape import Target
 from cdcrep_connectors.duckdb.statements import first_row
 from cdcrep_connectors.duckdb.unfit import unfit
@@ -149,8 +150,8 @@ class DuckDBSink:
                 self._apply(batch)
         except BaseException as error:
             self._abandon()
-            # What failed was all of the transaction so far: it can be done again.
-            if whole and ran_out_of_memory(error.__cause__) and self._database.grow():
+            # If what failed was all of the transaction so far, it can be done again; else it begins again with more.
+            if ran_out_of_memory(error.__cause__) and self._database.grow() and whole:
                 self.apply(batch)
                 return
             raise
@@ -246,6 +247,9 @@ class DuckDBSink:
         if target is None or not (target.table is table or target.table.same_shape(table)):
             target = shape.fit(connection, transaction.book, table, self._options.as_text)
             transaction.targets[table.id] = target
+        widest, together = wide_values(changes.new)
+        if widest:
+            self._database.provide_for_values(connection, widest, together)
         try:
             if table.key:
                 net = fold(changes)
