@@ -13,6 +13,9 @@ from bench.workloads import INSERTS_PER_TRANSACTION, UPDATES_PER_TRANSACTION, Wo
 STATEMENT_ROWS: Final = INSERTS_PER_TRANSACTION
 FILL_ROWS: Final = 10_000
 """Rows of one statement that fills a table before a measurement."""
+RANDOM_ROWS: Final = 200_000
+"""Rows that are random; of a larger table the others are these with other keys, which is written in a third of the
+time."""
 
 DDL: Final = (
     """
@@ -101,9 +104,19 @@ def create_bench(source: MySQLDatabases, database: str, rows: int) -> None:
         source.execute(database, *DDL, UPDATES)
         source.execute(
             database,
-            *(_insert(first, min(FILL_ROWS, rows - first + 1)) for first in range(1, rows + 1, FILL_ROWS)),
+            *(_fill(first, min(FILL_ROWS, rows - first + 1)) for first in range(1, rows + 1, FILL_ROWS)),
         )
     source.settle(database)
+
+
+def _fill(first: int, rows: int) -> str:
+    if first <= RANDOM_ROWS:
+        return _insert(first, rows)
+    like = (first - 1) % RANDOM_ROWS + 1
+    return (
+        f"INSERT INTO bench SELECT id + {first - like}, a, b, c, CONCAT(LEFT(d, 32), id + {first - like}), e, f, g, h, "
+        f"CONCAT('customer number ', id + {first - like}) FROM bench WHERE id BETWEEN {like} AND {like + rows - 1}"
+    )
 
 
 def _insert(first: int, rows: int) -> str:
