@@ -37,7 +37,7 @@ STOP: Final = """#!/bin/sh
 # Stops what `cdcrep demo --keep` left running: the replicator and the server, whose data it deletes.
 if grep -q demo.toml /proc/{replicator}/cmdline 2> /dev/null; then kill {replicator}; fi
 server={server}
-if grep -q {home} "/proc/$server/cmdline" 2> /dev/null; then kill -QUIT "$server"; fi
+if grep -q {home} "/proc/$server/cmdline" 2> /dev/null; then kill -{signal} "$server"; fi
 while kill -0 "${{server:-none}}" 2> /dev/null; do sleep 0.1; done
 rm -rf {home}
 rm -f {leftovers}
@@ -111,6 +111,7 @@ class Files:
                 mark=MARK,
                 replicator=replicator,
                 server=server.pid,
+                signal=server.end_signal,
                 home=shlex.quote(str(server.home)),
                 leftovers=" ".join(shlex.quote(str(file)) for file in leftovers),
             )

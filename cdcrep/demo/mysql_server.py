@@ -37,6 +37,7 @@ class MySQLServer:
     def __init__(self, programs: Programs, settings: Mapping[str, str], template: Path | None = None) -> None:
         self.settings = dict(settings)
         self.port = 0
+        self.end_signal = "KILL"
         self._template = template
         self._stack = ExitStack()
         self._programs = programs

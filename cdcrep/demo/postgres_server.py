@@ -125,6 +125,8 @@ class PostgresServer:
         self.log_file = self._home / "server.log"
         self.settings = {**DEFAULT_SETTINGS, **(settings or {})}
         self.port = 0
+        # It then gives its shared memory back.
+        self.end_signal = "QUIT"
         self._binaries = binaries
         self._password = password
         self._initdb_options = tuple(initdb_options)

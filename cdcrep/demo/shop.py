@@ -32,6 +32,8 @@ class Server(Protocol):
     """A throw-away server."""
 
     port: int
+    end_signal: str
+    """Name of the signal that ends it at once."""
 
     @property
     def home(self) -> Any:
