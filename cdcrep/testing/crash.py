@@ -10,7 +10,9 @@ number is given. The engine's points are `engine.…`; every sink marks `sink.be
 notice is worthless.
 
 - `split-position`: the position is committed in a transaction of its own, after the rows.
-- `confirm-on-receipt`: the source is told to forget a batch when it is read instead of when it is durable.
+- `position-first`: it is committed in a transaction of its own, before the rows.
+- `confirm-on-receipt`: the source is told to forget a batch when it is read instead of when it is durable. Harmless
+  where the source is told nothing, because its server forgets by the clock.
 
 `cdcrep` itself reads neither variable: only this module does.
 """
@@ -125,8 +127,22 @@ def split_position(sink: type[Any]) -> type[Any]:
     return SplitsPosition
 
 
+def position_first(sink: type[Any]) -> type[Any]:
+    """Make a sink that commits the position, and then the rows up to it."""
+
+    class CommitsPositionFirst(sink):  # type: ignore[misc]  # any sink
+        def apply(self, batch: Batch) -> None:
+            if batch.position is not None:
+                super().apply(replace(batch, changes=(), transactions=0, size=0))
+                crashpoint.reached("broken.between_position_and_rows")
+            super().apply(batch)
+
+    return CommitsPositionFirst
+
+
 DEFECTS: Mapping[str, tuple[str, Callable[[type[Any]], type[Any]]]] = {
     "split-position": ("cdcrep.sinks", split_position),
+    "position-first": ("cdcrep.sinks", position_first),
     "confirm-on-receipt": ("cdcrep.sources", confirm_on_receipt),
 }
 

@@ -7,9 +7,12 @@ import os
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from cdcrep_connectors.postgres.lsn import parse_lsn
+from tests.crash.observer import select
 from tests.crash.pipeline import PROGRAM, Pipeline
+from tests.servers.database import Database
 from tests.servers.waiting import DEADLINE_SECONDS, wait_until
 
 STUBBORN = ("--set", "max_retries=1000")
@@ -29,7 +32,7 @@ class Ended:
 class Running:
     """A `cdcrep run` beside the test."""
 
-    pipeline: Pipeline
+    pipeline: Pipeline[Any]
     process: subprocess.Popen[bytes]
     log_start: int
 
@@ -55,9 +58,18 @@ class Running:
         self.until(lambda: text in self.logged, f"{text!r} in the log")
 
     def wait_for_progress(self) -> None:
-        """Wait until everything that is committed now is confirmed, while something keeps writing."""
-        goal = newest(self.pipeline)
-        self.until(lambda: confirmed(self.pipeline) >= goal, "progress at the source")
+        """Wait until everything that is committed now is confirmed, while something keeps writing.
+
+        A source that is told nothing of that: until it is in the target, which others must be able to read.
+        """
+        pipeline = self.pipeline
+        if isinstance(pipeline.source, Database):
+            goal = newest(pipeline)
+            self.until(lambda: confirmed(pipeline) >= goal, "progress at the source")
+        else:
+            query = f"SELECT count(*) FROM {pipeline.schema}.ledger"
+            rows = select(pipeline.source.url, query)
+            self.until(lambda: select(pipeline.target_url, query) >= rows, "progress in the target")
 
     def run_on(self, seconds: float) -> None:
         """Let it run for a while; fail if it ends."""
@@ -66,7 +78,7 @@ class Running:
             raise AssertionError(f"ended with {code}\n{self.logged[-4000:]}")
 
 
-def command(pipeline: Pipeline, *words: str, deadline: float = DEADLINE_SECONDS, **environment: str) -> Ended:
+def command(pipeline: Pipeline[Any], *words: str, deadline: float = DEADLINE_SECONDS, **environment: str) -> Ended:
     """Run a command to its end: `command(pipeline, "run", "--until-current")`."""
     name, *arguments = words
     done = subprocess.run(
@@ -84,7 +96,7 @@ def command(pipeline: Pipeline, *words: str, deadline: float = DEADLINE_SECONDS,
 
 
 @contextlib.contextmanager
-def running(pipeline: Pipeline, *arguments: str, **environment: str) -> Iterator[Running]:
+def running(pipeline: Pipeline[Any], *arguments: str, **environment: str) -> Iterator[Running]:
     """Keep a `cdcrep run` beside the block; whatever is left of it afterwards is killed."""
     log_start = pipeline.log.stat().st_size if pipeline.log.exists() else 0
     process = pipeline.start(*arguments, **environment)

@@ -9,43 +9,60 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Generic
 
-import duckdb
-import psycopg
-from psycopg import sql
+from typing_extensions import TypeVar
 
 from cdcrep.config import load
 from cdcrep.progress import LogLines
 from cdcrep.supervise import Supervisor
-from tests.crash.workload import TABLES
+from tests.crash.observer import Rows, rows_at
+from tests.crash.workload_sessions import TABLES, SourceDatabase
 from tests.servers.database import Database
 from tests.servers.waiting import DEADLINE_SECONDS
 
 PROGRAM = (sys.executable, "-m", "cdcrep.testing.crash", "--")
+PATIENT = ("--set", "max_retries=20")
+"""Arguments of a run that writers may make begin its copy again and again, by emptying tables and by holding locks."""
+
 NO_COVERAGE = {"COVERAGE_PROCESS_CONFIG": "", "COVERAGE_PROCESS_START": ""}
 """Environment of a child that is killed before it could say what it reached, or whose time or memory is judged."""
 
 
+Source = TypeVar("Source", bound=SourceDatabase, default=Database)
+
+
 @dataclass
-class Pipeline:
+class Pipeline(Generic[Source]):
     """One configuration, started and killed again and again."""
 
     config: Path
     log: Path
-    source: Database
+    source: Source
     target_url: str
+    schema: str
 
     @classmethod
-    def create(cls, directory: Path, source: Database, target_url: str, tables: tuple[str, ...] = TABLES) -> Pipeline:
-        """Write a configuration file into a directory."""
+    def create(
+        cls,
+        directory: Path,
+        source: Source,
+        target_url: str,
+        tables: tuple[str, ...] = TABLES,
+        schema: str | None = None,
+    ) -> Pipeline[Source]:
+        """Write a configuration file into a directory. Without `schema` the tables are where statements look for them.
+
+        That is `public` in PostgreSQL; MySQL has no schemas but the databases.
+        """
         config = directory / "pipeline.toml"
-        include = ", ".join(f'"public.{table}"' for table in tables)
+        schema = schema or ("public" if isinstance(source, Database) else source.name)
+        include = ", ".join(f'"{schema}.{table}"' for table in tables)
         config.write_text(
             f'name = "{source.name}"\n[source]\nurl = "{source.url}"\n[target]\nurl = "{target_url}"\n'
             f"[tables]\ninclude = [{include}]\n"
         )
-        return cls(config, directory / "log", source, target_url)
+        return cls(config, directory / "log", source, target_url, schema)
 
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
         """Start `cdcrep run` with the crash points and broken builds that `environment` asks for."""
@@ -64,7 +81,7 @@ class Pipeline:
 
     def kill_at_random(self, rng: random.Random, *, longest: float = 1.5) -> int:
         """Start, let run for a random time, SIGKILL; return the exit status (negative: the signal)."""
-        process = self.start()
+        process = self.start(*PATIENT)
         try:
             return process.wait(timeout=0.1 + rng.random() * longest)
         except subprocess.TimeoutExpired:
@@ -73,7 +90,7 @@ class Pipeline:
 
     def kill_at_point(self, name: str, count: int, *, broken: str = "", deadline: float = DEADLINE_SECONDS) -> bool:
         """Start with a crash point armed; tell whether it was reached before the deadline."""
-        process = self.start(CDCREP_CRASH_AT=f"{name}:{count}", CDCREP_BROKEN=broken)
+        process = self.start(*PATIENT, CDCREP_CRASH_AT=f"{name}:{count}", CDCREP_BROKEN=broken)
         try:
             return process.wait(timeout=deadline) == -signal.SIGKILL
         except subprocess.TimeoutExpired:
@@ -95,19 +112,13 @@ class Pipeline:
         """Return the end of what the processes printed."""
         return self.log.read_text(errors="replace")[-4000:]
 
-    def source_rows(self, table: str) -> list[tuple[Any, ...]]:
+    def source_rows(self, table: str) -> Rows:
         """Read a source table as sorted rows of text."""
-        with self.source.connect() as connection:
-            return rows_of(connection, table)
+        return rows_at(self.source.url, self.schema, table)
 
-    def target_rows(self, table: str) -> list[tuple[Any, ...]]:
+    def target_rows(self, table: str) -> Rows:
         """Read a target table as sorted rows of text."""
-        if self.target_url.startswith("duckdb:"):
-            with duckdb.connect(self.target_url.removeprefix("duckdb:///"), read_only=True) as connection:
-                rows = connection.execute(f'SELECT COLUMNS(*)::VARCHAR FROM public."{table}"').fetchall()
-                return sorted(rows, key=str)
-        with psycopg.connect(self.target_url) as connection:
-            return rows_of(connection, table)
+        return rows_at(self.target_url, self.schema, table)
 
     def assert_equal(self) -> None:
         """Compare every table row by row."""
@@ -123,12 +134,3 @@ class Pipeline:
 def environment_with(**changes: str) -> dict[str, str]:
     """Return this process's environment with changes; an empty value takes a name out."""
     return {name: value for name, value in {**os.environ, **changes}.items() if value}
-
-
-def rows_of(connection: psycopg.Connection[Any], table: str) -> list[tuple[Any, ...]]:
-    """Read a table with every value as text."""
-    cursor = connection.execute(sql.SQL("SELECT * FROM public.{} LIMIT 0").format(sql.Identifier(table)))
-    names = [column.name for column in cursor.description or ()]
-    columns = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(name)) for name in names)
-    rows = connection.execute(sql.SQL("SELECT {} FROM public.{}").format(columns, sql.Identifier(table))).fetchall()
-    return sorted(rows, key=str)

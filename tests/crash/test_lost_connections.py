@@ -11,7 +11,8 @@ import pytest
 from tests.crash.children import STUBBORN, Running, running
 from tests.crash.pipeline import Pipeline
 from tests.crash.test_kills import judge
-from tests.crash.workload import SCHEMA, writing
+from tests.crash.workload import writing
+from tests.crash.workload_sessions import create_tables
 from tests.servers.database import Database
 from tests.servers.fault_proxy import FaultProxy
 
@@ -34,7 +35,7 @@ def test_a_connection_lost_during_commit_loses_and_doubles_nothing(
     seed: int,
     lost: str,
 ) -> None:
-    source_database.execute(SCHEMA)
+    create_tables(source_database)
     pipeline = Pipeline.create(tmp_path, source_database, target_database.url)
     proxy = fault_proxy(target_database.url)
     through_proxy = ("--set", f"target.url={proxy.url(target_database.url)}")
@@ -58,7 +59,7 @@ def test_a_source_connection_that_breaks_anywhere_loses_and_doubles_nothing(
     source_database: Database, fault_proxy: Callable[[str], FaultProxy], tmp_path: Path, seed: int
 ) -> None:
     rng = random.Random(seed)
-    source_database.execute(SCHEMA)
+    create_tables(source_database)
     pipeline = Pipeline.create(tmp_path, source_database, f"duckdb:///{tmp_path / 'target.duckdb'}")
     proxy = fault_proxy(source_database.url)
     through_proxy = ("--set", f"source.url={proxy.url(source_database.url)}")

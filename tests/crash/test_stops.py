@@ -13,7 +13,8 @@ import pytest
 from tests.crash.children import Running, command, running
 from tests.crash.pipeline import Pipeline
 from tests.crash.test_kills import judge
-from tests.crash.workload import SCHEMA, writing
+from tests.crash.workload import writing
+from tests.crash.workload_sessions import create_tables
 from tests.servers.database import Database
 from tests.servers.waiting import DEADLINE_SECONDS
 
@@ -24,7 +25,7 @@ STOP_SECONDS = 5.0
 @pytest.fixture(params=["postgresql", "duckdb"])
 def pipeline(request: pytest.FixtureRequest, tmp_path: Path, source_database: Database) -> Pipeline:
     """A pipeline over the workload's tables into a target of either kind."""
-    source_database.execute(SCHEMA)
+    create_tables(source_database)
     if request.param == "duckdb":
         return Pipeline.create(tmp_path, source_database, f"duckdb:///{tmp_path / 'target.duckdb'}")
     target: Database = request.getfixturevalue("target_database")

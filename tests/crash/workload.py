@@ -10,31 +10,14 @@ import random
 import threading
 from collections.abc import Iterator
 
-import psycopg
-
-from tests.servers.database import Database
+from tests.crash.workload_sessions import LOST, Session, SourceDatabase, connect
 from tests.servers.waiting import DEADLINE_SECONDS
-
-TABLES = ("ledger", "accounts", "counters", "documents", "scratch")
-
-SCHEMA = """
-CREATE TABLE ledger (writer int NOT NULL, seq bigint NOT NULL, note text);
-ALTER TABLE ledger REPLICA IDENTITY FULL;
-CREATE TABLE accounts (id bigint PRIMARY KEY, balance bigint NOT NULL, owner text);
-CREATE TABLE counters (writer int PRIMARY KEY, value bigint NOT NULL);
-CREATE TABLE documents (id bigint PRIMARY KEY, version bigint NOT NULL, body text);
-ALTER TABLE documents ALTER COLUMN body SET STORAGE EXTERNAL;
-CREATE TABLE scratch (id bigint PRIMARY KEY, word text);
-ALTER TABLE scratch REPLICA IDENTITY FULL;
-INSERT INTO accounts SELECT i, 100, 'owner ' || i FROM generate_series(1, 500) i;
-INSERT INTO documents SELECT i, 0, repeat(md5(i::text), 100) FROM generate_series(1, 60) i;
-"""
 
 
 class Writer(threading.Thread):
     """Commits random transactions until it is told to stop; connects again whenever its connection is lost."""
 
-    def __init__(self, database: Database, number: int, seed: int) -> None:
+    def __init__(self, database: SourceDatabase, number: int, seed: int) -> None:
         super().__init__(name=f"writer-{number}", daemon=True)
         self._database, self._number = database, number
         self._random = random.Random(seed * 1000 + number)
@@ -61,35 +44,32 @@ class Writer(threading.Thread):
 
     def _write_until_lost(self) -> bool:
         """Return True after an orderly end."""
-        with contextlib.suppress(psycopg.OperationalError), self._database.connect() as connection:
-            connection.execute("SET search_path = public")
+        with contextlib.suppress(*LOST), contextlib.closing(connect(self._database)) as session:
             # The ledger itself tells which transactions have happened.
-            row = connection.execute(
-                "SELECT coalesce(max(seq), 0) FROM ledger WHERE writer = %s", (self._number,)
-            ).fetchone()
-            assert row is not None
-            self.committed = int(str(row[0]))
-            connection.execute("INSERT INTO counters VALUES (%s, 0) ON CONFLICT DO NOTHING", (self._number,))
+            self.committed = session.last_seq(self._number)
+            session.execute(session.unless_there.format("counters VALUES (%s, 0)"), (self._number,))
             while not self._stopping.wait(self._random.random() * 0.01):
-                # A transaction that loses a race has not happened.
-                with contextlib.suppress(psycopg.errors.DeadlockDetected, psycopg.errors.UniqueViolation):
-                    self._transaction(connection)
+                self._transaction(session)
             return True
         return False
 
-    def _transaction(self, connection: psycopg.Connection[tuple[object, ...]]) -> None:
-        rollback = self._random.random() < 0.1
-        with connection.transaction(force_rollback=rollback):
-            for _ in range(self._random.choice((1, 1, 2, 5, 30))):
-                self._change(connection)
-            seq = self.committed + 1
-            connection.execute(
-                "INSERT INTO ledger VALUES (%s, %s, %s)", (self._number, seq, None if seq % 7 else "seven")
-            )
-            connection.execute("UPDATE counters SET value = value + 1 WHERE writer = %s", (self._number,))
-        self.committed += not rollback
+    def _transaction(self, session: Session) -> None:
+        truncate = self._random.random() < session.truncates
+        if truncate and not session.truncates_in_transactions:
+            session.execute("TRUNCATE TABLE scratch")
 
-    def _change(self, connection: psycopg.Connection[tuple[object, ...]]) -> None:
+        def work() -> None:
+            for _ in range(self._random.choice((1, 1, 2, 5, 30))):
+                self._change(session)
+            if truncate and session.truncates_in_transactions:
+                session.execute("TRUNCATE TABLE scratch")
+            seq = self.committed + 1
+            session.execute("INSERT INTO ledger VALUES (%s, %s, %s)", (self._number, seq, None if seq % 7 else "seven"))
+            session.execute("UPDATE counters SET value = value + 1 WHERE writer = %s", (self._number,))
+
+        self.committed += session.commit(work, but_roll_back=self._random.random() < 0.1)
+
+    def _change(self, session: Session) -> None:
         number = self._random.randrange(1, 500)
         statement, values = self._random.choice(
             [
@@ -100,18 +80,16 @@ class Writer(threading.Thread):
                 ("UPDATE accounts SET id = id + 1000000 WHERE id = %s", (number,)),
                 ("UPDATE documents SET version = version + 1 WHERE id = %s", (number % 60,)),
                 ("UPDATE documents SET id = id + 60 WHERE id = %s", (number % 600,)),
-                ("UPDATE documents SET body = body || 'x' WHERE id = %s", (number % 60,)),
-                ("INSERT INTO scratch VALUES (%s, 'word') ON CONFLICT DO NOTHING", (number,)),
+                ("UPDATE documents SET body = concat(body, 'x') WHERE id = %s", (number % 60,)),
+                (session.unless_there.format("scratch VALUES (%s, 'word')"), (number,)),
                 ("DELETE FROM scratch WHERE id %% 10 = %s", (number % 10,)),
             ]
         )
-        connection.execute(statement.encode(), values or None)
-        if self._random.random() < 0.005:
-            connection.execute("TRUNCATE scratch")
+        session.execute(statement, values)
 
 
 @contextlib.contextmanager
-def writing(database: Database, *, writers: int, seed: int) -> Iterator[list[Writer]]:
+def writing(database: SourceDatabase, *, writers: int, seed: int) -> Iterator[list[Writer]]:
     """Keep writers going inside the block; the server may crash meanwhile, and must be up when it ends."""
     threads = [Writer(database, number, seed) for number in range(1, writers + 1)]
     for thread in threads:

@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import uuid
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -71,7 +73,7 @@ def test_a_defect_is_put_into_every_connector(monkeypatch: pytest.MonkeyPatch, d
 
     crash.install({"CDCREP_BROKEN": defect})
 
-    broken = "cdcrep.sinks" if defect == "split-position" else "cdcrep.sources"
+    broken = "cdcrep.sources" if defect == "confirm-on-receipt" else "cdcrep.sinks"
     found = {"cdcrep.sources": connector.find_source("memory:x"), "cdcrep.sinks": connector.find_sink("memory:x")}
     assert {group for group in classes if found[group] is not classes[group]} == {broken}
     assert issubclass(found[broken], classes[broken])
@@ -98,8 +100,28 @@ def test_a_split_position_doubles_rows_when_the_process_dies_between(monkeypatch
     assert sink.status()["position"] == position(2)
 
 
-def test_pieces_and_heartbeats_pass_a_split_sink() -> None:
-    sink = crash.split_position(MemorySink)(pipeline(), MemorySink.Options(url=f"memory:{uuid.uuid4()}"))
+def test_a_position_before_its_rows_loses_them_when_the_process_dies_between(monkeypatch: pytest.MonkeyPatch) -> None:
+    sink = crash.position_first(MemorySink)(pipeline(), MemorySink.Options(url=f"memory:{uuid.uuid4()}"))
+    following(sink, {EVENTS: []})
+
+    def die(name: str) -> None:
+        if name == "broken.between_position_and_rows":
+            raise Stopped
+
+    monkeypatch.setattr(crashpoint, "_listener", die)
+    with pytest.raises(Stopped):
+        sink.apply(batch(1, inserted(EVENTS, "1", None, None)))
+    monkeypatch.setattr(crashpoint, "_listener", None)
+
+    assert sink.open().position == position(1)
+    sink.apply(batch(2, inserted(EVENTS, "2", None, None)))
+    assert len(sink.database.rows("shop.events")) == 1
+    assert sink.status()["position"] == position(2)
+
+
+@pytest.mark.parametrize("broken", [crash.split_position, crash.position_first])
+def test_pieces_and_heartbeats_pass_a_broken_sink(broken: Callable[[type[Any]], type[Any]]) -> None:
+    sink = broken(MemorySink)(pipeline(), MemorySink.Options(url=f"memory:{uuid.uuid4()}"))
     following(sink, {EVENTS: []})
 
     sink.apply(batch(1, inserted(EVENTS, "1", None, None), ends=False))
