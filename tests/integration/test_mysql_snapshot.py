@@ -244,3 +244,42 @@ def test_views_of_all_sessions_are_the_same_while_others_write(mysql_source: MyS
     assert streamed
     both = sorted(seen + streamed)
     assert both == list(range(1, len(both) + 1))
+
+
+@every_mysql
+def test_writers_that_wait_for_each_other_around_the_lock_go_on(mysql_source: MySQLDatabase) -> None:
+    mysql_source.execute("CREATE TABLE t (id int PRIMARY KEY, n int)")
+    mysql_source.execute("INSERT INTO t VALUES (1, 0)")
+    opened: list[MySQLSnapshot | BaseException] = []
+
+    def update() -> None:
+        mysql_source.execute("UPDATE t SET n = n + 1 WHERE id = 1")
+
+    def copy(source: MySQLSource) -> None:
+        try:
+            opened.append(source.snapshot())
+        except TransientError as error:
+            opened.append(error)
+
+    def is_running(text: str) -> bool:
+        running = "SELECT 1 FROM information_schema.processlist WHERE info LIKE %s AND id <> connection_id()"
+        return bool(mysql_source.execute(running, text))
+
+    with closing(source_of(mysql_source)) as source, mysql_source.connect() as first, first.cursor() as cursor:
+        first.begin()
+        cursor.execute("UPDATE t SET n = n + 1 WHERE id = 1")
+        threads = [threading.Thread(target=update), threading.Thread(target=copy, args=[source])]
+        threads[0].start()
+        wait_until(lambda: is_running("UPDATE t SET n%"), what="the second writer waits for the first")
+        threads[1].start()
+        # MariaDB needs no lock.
+        wait_until(lambda: opened or is_running("FLUSH TABLES WITH%"), what="the lock waits for the second writer")
+        cursor.execute("INSERT INTO t VALUES (2, 0)")
+        first.commit()
+        for thread in threads:
+            thread.join()
+        (snapshot,) = opened
+        assert isinstance(snapshot, MySQLSnapshot), snapshot
+        snapshot.close()
+
+    assert mysql_source.execute("SELECT id, n FROM t") == [(1, 2), (2, 0)]

@@ -8,10 +8,13 @@ WITH READ LOCK`), the sessions open their views, the log's end is read, and the 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
+
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random
 
 from cdcrep.errors import CdcrepError, SetupError, TransientError
 from cdcrep.position import Position
@@ -25,6 +28,16 @@ from cdcrep_connectors.mysql.replication import hang_up
 OPEN: Final = "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY"
 ATTEMPTS_SECONDS: Final = 2.0
 """For which views are opened without a lock until they are the same."""
+
+LOCK_SECONDS: Final = 1.0
+"""For which one attempt to lock writers out may last: whoever waits behind it, waits as long.
+
+A writer that holds rows another one waits for can itself wait behind the lock that waits for both. The server does not
+see that; only giving up lets them go on.
+"""
+
+PAUSE_SECONDS: Final = 0.5
+"""Mean pause between two attempts, in which the writers go on."""
 
 A_YEAR: Final = "31536000"
 SETTINGS: Final = {
@@ -102,10 +115,16 @@ def _open(session: Connection) -> tuple[str, int]:
 
 def _open_under_lock(sessions: Sequence[Connection], options: SourceOptions, program_name: str) -> Place:
     locking = connect(
-        options, program_name=program_name, statement_timeout=options.lock_timeout, lock_timeout=options.lock_timeout
+        options, program_name=program_name, statement_timeout=options.lock_timeout, lock_timeout=LOCK_SECONDS
+    )
+    patiently = Retrying(
+        retry=retry_if_exception_type(TransientError),
+        stop=stop_after_attempt(max(math.ceil(options.lock_timeout / LOCK_SECONDS), 1)),
+        wait=wait_random(0, 2 * PAUSE_SECONDS),
+        reraise=True,
     )
     try:
-        query(locking, "FLUSH TABLES WITH READ LOCK")
+        patiently(query, locking, "FLUSH TABLES WITH READ LOCK")
         for session in sessions:
             query(session, "COMMIT")
             query(session, OPEN)
