@@ -1,4 +1,4 @@
-"""NumPy and Arrow primitives of decoders: numbers and slices at many places of one buffer, without Python per value.
+"""NumPy and Arrow primitives of decoders and of what writes text, without Python per value.
 
 A decoder keeps one array of positions with an entry per row and moves it over the rows' columns: each step reads a
 number for all rows at once (`integers`), or turns all rows' slices into one Arrow column (`gather`).
@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from cdcrep.errors import DataError
@@ -23,6 +24,8 @@ SLACK: Final = 8
 
 LIMIT: Final = 2**31 - 1
 """Bytes of a buffer that Arrow's 32-bit offsets reach."""
+
+HEX_DIGITS: Final = np.frombuffer(b"0123456789abcdef", np.uint8)
 
 
 def padded(content: bytes | bytearray | memoryview) -> Bytes:
@@ -104,3 +107,34 @@ def bitmap(valid: Mask | None) -> pa.Buffer | None:
 def is_ascii(data: pa.Buffer | None) -> bool:
     """Tell whether a buffer holds no byte of 0x80 or more."""
     return data is None or data.size == 0 or int(np.frombuffer(data, np.uint8).max()) < 0x80
+
+
+def joined(column: pa.ChunkedArray | pa.Array) -> pa.Array:
+    """Join a column's chunks, if it has any, into one array."""
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if isinstance(array, pa.ChunkedArray):
+        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], column.type)
+    return array
+
+
+def content(values: pa.Array) -> Bytes:
+    """Return the bytes of a `string` or `large_string` array's values, without what lies before and after a slice."""
+    _, offsets, data = values.buffers()
+    if data is None or len(values) == 0:
+        return np.empty(0, np.uint8)
+    width = np.int64 if pa.types.is_large_string(values.type) else np.int32
+    ends = np.frombuffer(offsets, width)[[values.offset, values.offset + len(values)]]
+    return np.frombuffer(data, np.uint8)[ends[0] : ends[1]]
+
+
+def hexadecimal(values: pa.Array) -> pa.Array:
+    """Write the byte strings of a `large_binary` array as `large_string`, two digits per byte."""
+    _, offset_buffer, data = values.buffers()
+    count = len(values)
+    offsets = np.frombuffer(offset_buffer, np.int64)[values.offset : values.offset + count + 1]
+    bytes_ = np.frombuffer(data or b"", np.uint8)[offsets[0] : offsets[-1]]
+    digits = np.empty((len(bytes_), 2), np.uint8)
+    digits[:, 0], digits[:, 1] = HEX_DIGITS[bytes_ >> 4], HEX_DIGITS[bytes_ & 15]
+    ends = pa.py_buffer(np.ascontiguousarray(2 * (offsets - offsets[0])))
+    bare = pa.LargeStringArray.from_buffers(count, ends, pa.py_buffer(digits))
+    return pc.if_else(values.is_valid(), bare, pa.scalar(None, pa.large_string()))

@@ -12,8 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cdcrep.columns import content, joined
 from cdcrep.table import Column, Table
-from cdcrep_connectors.mysql.column_text import LARGE, ColumnText, Form, column_text, content, one_array
+from cdcrep_connectors.mysql.column_text import LARGE, ColumnText, Form, column_text
 from cdcrep_connectors.mysql.column_types import MYSQL, Dialect
 
 SLICE_BYTES: Final = 16 << 20
@@ -101,7 +102,7 @@ def conditions(
 def _slices(
     table: Table, columns: Sequence[Column], values: Sequence[pa.ChunkedArray], rows: int, dialect: Dialect
 ) -> Iterator[list[ColumnText]]:
-    arrays = [one_array(column) for column in values]
+    arrays = [joined(column) for column in values]
     step = max(1, rows * SLICE_BYTES // max(sum(array.nbytes for array in arrays), 1))
     for start in range(0, rows, step):
         yield [

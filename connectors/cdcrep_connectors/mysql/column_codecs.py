@@ -74,15 +74,20 @@ def codec_for(wire: WireColumn, column: Column, dates: ImpossibleDates) -> Colum
     if column.type.kind is Kind.BYTES and native.name in TEXTS:
         native = NativeType("varbinary")
     type_, decode = _decoder(wire, column, native, dates)
+    return ColumnCodec(column, wire, type_, guarded(column, decode))
 
-    def guarded(buffer: Bytes, cells: Cells) -> Decoded:
+
+def guarded(column: Column, decode: Callable[[Bytes, Cells], pa.Array | Decoded]) -> Callable[[Bytes, Cells], Decoded]:
+    """Make errors of a column's decoder name the column, and all that it returns `Decoded`."""
+
+    def decode_named(buffer: Bytes, cells: Cells) -> Decoded:
         try:
             decoded = decode(buffer, cells)
         except DataError as error:
             raise DataError(f"column {column.name!r}: {error.message}", hint=error.hint) from None
         return decoded if isinstance(decoded, Decoded) else Decoded(decoded)
 
-    return ColumnCodec(column, wire, type_, guarded)
+    return decode_named
 
 
 def _check(wire: WireColumn, column: Column, native: NativeType) -> None:

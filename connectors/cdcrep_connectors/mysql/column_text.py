@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Any, Final
+from typing import Final
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cdcrep.columns import hexadecimal
 from cdcrep.errors import DataError
 from cdcrep.table import Column, Kind, Table
 from cdcrep_connectors.mysql.column_types import BINARY_UUID, Dialect, plain_type
 
-HEX_DIGITS: Final = np.frombuffer(b"0123456789abcdef", np.uint8)
 LARGE: Final = pa.large_string()
 
 DATE: Final = r"^\d{4}-\d\d-\d\d$"
@@ -81,21 +80,13 @@ def column_text(table: Table, column: Column, array: pa.Array, dialect: Dialect)
         if _is_binary(array.type):
             if kind is not Kind.BYTES:
                 raise DataError(f"{table.id}: column {column.name!r}: binary values of the type {column.type.native}")
-            return ColumnText(_hexadecimal(array.cast(pa.large_binary())), Form.HEX)
+            return ColumnText(hexadecimal(array.cast(pa.large_binary())), Form.HEX)
         if pa.types.is_null(array.type):
             return ColumnText(array.cast(LARGE), Form.PLAIN)
         values = array.cast(LARGE) if is_text(array.type) else _typed(array)
         return _as_text(table, column, values, is_text(array.type), dialect)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise DataError(f"{table.id}: column {column.name!r}: {array.type} values have no form in MySQL") from error
-
-
-def one_array(column: pa.ChunkedArray | pa.Array) -> pa.Array:
-    """Join a column's chunks."""
-    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    if isinstance(array, pa.ChunkedArray):
-        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], column.type)
-    return array
 
 
 def is_text(type_: pa.DataType) -> bool:
@@ -106,15 +97,6 @@ def is_text(type_: pa.DataType) -> bool:
         or pa.types.is_string_view(type_)
         or (pa.types.is_dictionary(type_) and pa.types.is_string(type_.value_type))
     )
-
-
-def content(values: pa.Array) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """Return the bytes of an array's values, without what lies before and after a slice."""
-    _, offsets, data = values.buffers()
-    if data is None or len(values) == 0:
-        return np.empty(0, np.uint8)
-    ends = np.frombuffer(offsets, np.int64)[[values.offset, values.offset + len(values)]]
-    return np.frombuffer(data, np.uint8)[ends[0] : ends[1]]
 
 
 def _as_text(table: Table, column: Column, values: pa.Array, from_source: bool, dialect: Dialect) -> ColumnText:
@@ -184,17 +166,3 @@ def _is_binary(kind: pa.DataType) -> bool:
         or pa.types.is_fixed_size_binary(kind)
         or pa.types.is_binary_view(kind)
     )
-
-
-def _hexadecimal(array: pa.Array) -> pa.Array:
-    """Write byte strings as two digits per byte."""
-    _, offset_buffer, data = array.buffers()
-    count = len(array)
-    offsets = np.frombuffer(offset_buffer, np.int64)[array.offset : array.offset + count + 1]
-    values = np.frombuffer(data or b"", np.uint8)[offsets[0] : offsets[-1]]
-    digits = np.empty((len(values), 2), np.uint8)
-    digits[:, 0], digits[:, 1] = HEX_DIGITS[values >> 4], HEX_DIGITS[values & 15]
-    valid = array.is_valid()
-    ends = pa.py_buffer(np.ascontiguousarray(2 * (offsets - offsets[0])))
-    bare = pa.LargeStringArray.from_buffers(count, ends, pa.py_buffer(digits))
-    return pc.if_else(valid, bare, pa.scalar(None, LARGE))

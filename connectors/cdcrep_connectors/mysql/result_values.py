@@ -25,6 +25,7 @@ from cdcrep.table import Column, Kind, TableId
 from cdcrep_connectors.mysql import charsets
 from cdcrep_connectors.mysql.charsets import decode_text
 from cdcrep_connectors.mysql.collations import charset_of
+from cdcrep_connectors.mysql.column_codecs import guarded
 from cdcrep_connectors.mysql.dates import TYPES, Decoded, Tally, settle
 from cdcrep_connectors.mysql.event_types import ColumnCode
 from cdcrep_connectors.mysql.fields import FieldReader
@@ -117,16 +118,7 @@ class ResultColumn:
         native = parse_native(column.type.native)
         if not _agree(native, sent):
             raise TransientError(f"column {column.name!r} was altered while the copy began; it begins again")
-        decode = _decoder(column, native, dates)
-
-        def guarded(buffer: Bytes, cells: Cells) -> Decoded:
-            try:
-                decoded = decode(buffer, cells)
-            except DataError as error:
-                raise DataError(f"column {column.name!r}: {error.message}", hint=error.hint) from None
-            return decoded if isinstance(decoded, Decoded) else Decoded(decoded)
-
-        return ResultColumn(column, guarded)
+        return ResultColumn(column, guarded(column, _decoder(column, native, dates)))
 
 
 class Result:

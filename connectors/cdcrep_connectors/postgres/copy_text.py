@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from cdcrep.columns import content, hexadecimal, joined
 from cdcrep.errors import DataError
 
 ESCAPES: Final = (("\\", "\\\\"), ("\t", "\\t"), ("\n", "\\n"), ("\r", "\\r"))
@@ -21,7 +21,6 @@ SLICE_BYTES: Final = 32 << 20
 LARGE_BYTES: Final = 1 << 29
 """From this size on a slice (of few rows with huge values) needs 64-bit offsets, since escaping may double it."""
 PIECE_BYTES: Final = 1 << 18
-HEX_DIGITS: Final = np.frombuffer(b"0123456789abcdef", np.uint8)
 
 
 def copy_text(columns: Sequence[pa.ChunkedArray], rows: int) -> Iterator[memoryview]:
@@ -61,37 +60,25 @@ def _join(*parts: Any) -> pa.Array:
 
 def _escaped(column: pa.Array) -> pa.Array:
     """Escape the characters that COPY gives a meaning; columns without them stay as they are."""
-    content = _content(column)
+    bytes_ = content(column)
     suspects = []
-    if bool((content == ord("\\")).any()):
+    if bool((bytes_ == ord("\\")).any()):
         suspects.append(ESCAPES[0])
-    if bool((content <= ord("\r")).any()):
+    if bool((bytes_ <= ord("\r")).any()):
         suspects += ESCAPES[1:]
     for plain, escape in suspects:
         column = pc.replace_substring(column, plain, escape)
     return column
 
 
-def _content(column: pa.Array) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """Return the bytes of a string array's values, without what lies before and after a slice."""
-    _, offsets, data = column.buffers()
-    if data is None or len(column) == 0:
-        return np.empty(0, np.uint8)
-    width = np.int64 if pa.types.is_large_string(column.type) else np.int32
-    ends = np.frombuffer(offsets, width)[[column.offset, column.offset + len(column)]]
-    return np.frombuffer(data, np.uint8)[ends[0] : ends[1]]
-
-
 def text_form(column: pa.ChunkedArray) -> pa.Array:
     """Return a column as text that PostgreSQL reads as the same value."""
     kind = column.type
-    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    if isinstance(array, pa.ChunkedArray):
-        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], kind)
+    array = joined(column)
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         return array
     if _is_binary(kind):
-        return _hexadecimal(array.cast(pa.large_binary()))
+        return _bytea(array.cast(pa.large_binary()))
     if not _has_text_form(kind):
         raise DataError(f"values of the Arrow type {kind} have no text form for PostgreSQL")
     return array.cast(pa.string())
@@ -116,16 +103,7 @@ def _has_text_form(kind: pa.DataType) -> bool:
     )
 
 
-def _hexadecimal(array: pa.Array) -> pa.Array:
+def _bytea(array: pa.Array) -> pa.Array:
     r"""Write byte strings as bytea's hex form: `\x` and two digits per byte."""
-    _, offset_buffer, data = array.buffers()
-    count = len(array)
-    offsets = np.frombuffer(offset_buffer, np.int64)[array.offset : array.offset + count + 1]
-    content = np.frombuffer(data or b"", np.uint8)[offsets[0] : offsets[-1]]
-    digits = np.empty((len(content), 2), np.uint8)
-    digits[:, 0], digits[:, 1] = HEX_DIGITS[content >> 4], HEX_DIGITS[content & 15]
-    valid = array.is_valid().to_numpy(zero_copy_only=False)
-    ends = pa.py_buffer(2 * (offsets - offsets[0]))
-    bare = pa.LargeStringArray.from_buffers(count, ends, pa.py_buffer(digits))
-    written = pc.binary_join_element_wise(pa.scalar("\\x", pa.large_string()), bare, pa.scalar("", pa.large_string()))
-    return pc.if_else(pa.array(valid), written, pa.scalar(None, pa.large_string()))
+    written = [pa.scalar("\\x", pa.large_string()), hexadecimal(array), pa.scalar("", pa.large_string())]
+    return pc.binary_join_element_wise(*written)

@@ -141,9 +141,9 @@ class Decoder:
 
     def __init__(self, shape: Callable[[Relation], Table]) -> None:
         self.truncations: dict[TableId, set[int]] = {}
+        """Transactions (32-bit) that emptied a table, as far as decoded."""
         self.described = 0
         """Relation messages taken in."""
-        """Transactions (32-bit) that emptied a table, as far as decoded."""
         self.open_xid = 0
         """The transaction that the messages to come go on with."""
         self._make_table = shape
