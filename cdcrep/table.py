@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal
+from typing import Final, Literal
 
 
 class Kind(StrEnum):
@@ -34,6 +34,12 @@ class Kind(StrEnum):
     ARRAY = "array"
     VERBATIM = "verbatim"
     """The source's own text form; `ColumnType.native` says of which type."""
+
+
+INTEGERS: Final = frozenset(
+    {Kind.INT8, Kind.INT16, Kind.INT32, Kind.INT64, Kind.UINT8, Kind.UINT16, Kind.UINT32, Kind.UINT64}
+)
+"""The kinds of whole numbers."""
 
 
 @dataclass(frozen=True, slots=True)

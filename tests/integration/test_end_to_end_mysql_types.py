@@ -15,7 +15,7 @@ import pytest
 from cdcrep.errors import DataError
 from cdcrep.table import ColumnType, Kind
 from cdcrep.testing import contract_data
-from cdcrep_connectors.mysql.bulk_values import value_lists
+from cdcrep_connectors.mysql.bulk_values import NamedRows, value_lists
 from tests.integration.end_to_end import PINNED
 from tests.integration.pairs import MySQLSide, Pair, PostgresSide
 from tests.integration.type_matrix import Matrix
@@ -175,4 +175,4 @@ def test_the_text_of_no_other_value_is_written(type_: str, literal: str) -> None
     shape = contract_data.table("t", key=(), v=ColumnType(kind, type_, 12, 2))
 
     with pytest.raises(DataError, match="column 'v'"):
-        list(value_lists(shape, shape.columns, [pa.chunked_array([[literal]])], 1, 1000))
+        list(value_lists(NamedRows(shape, (), shape.columns, [pa.chunked_array([[literal]])], 1), 1000))

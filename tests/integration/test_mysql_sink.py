@@ -26,7 +26,7 @@ from cdcrep.testing.contract_data import (
     updated,
 )
 from cdcrep.testing.memory_tables import ordered
-from cdcrep_connectors.mysql.bulk_values import value_lists
+from cdcrep_connectors.mysql.bulk_values import NamedRows, value_lists
 from tests.contract.test_mysql_sink import MySQLTarget
 from tests.servers.fix_mysql import every_mysql_target
 from tests.servers.mysql_database import MySQLDatabase
@@ -129,7 +129,7 @@ def test_values_become_literals_and_statements_stay_small() -> None:
     rows = [("t", "it's \\ a\0b", "\\x00ff", "-5", "2024-01-02 03:04:05.6+00"), (None,) * 5]
     columns = [pa.chunked_array([pa.array([row[i] for row in rows], pa.string())]) for i in range(len(kinds))]
 
-    pieces = list(value_lists(values, values.columns, columns, 2, 1))
+    pieces = list(value_lists(NamedRows(values, (), values.columns, columns, 2), 1))
 
     assert pieces == [
         b"(1,'it\\'s \\\\ a\0b',x'00ff',-5,'2024-01-02 03:04:05.6')",
@@ -142,4 +142,4 @@ def test_dates_that_mysql_would_take_a_part_of_are_refused(value: str) -> None:
     dates = table("dates", key=(), d=ColumnType(Kind.DATE, "date"))
 
     with pytest.raises(DataError, match="'d'"):
-        list(value_lists(dates, dates.columns, [pa.chunked_array([[value]])], 1, 100))
+        list(value_lists(NamedRows(dates, (), dates.columns, [pa.chunked_array([[value]])], 1), 100))

@@ -17,9 +17,9 @@ from pymysql.constants import ER
 
 from cdcrep.errors import DivergedError
 from cdcrep.fold import Net
-from cdcrep.table import Kind
+from cdcrep.table import INTEGERS, Kind
 from cdcrep_connectors.mysql.apply_stage import FLAG, IMAGES, KEYS, joined_by_key, key_definitions, make_stage
-from cdcrep_connectors.mysql.column_text import INTEGERS
+from cdcrep_connectors.mysql.bulk_values import NamedRows
 from cdcrep_connectors.mysql.session import Session
 from cdcrep_connectors.mysql.target_names import copy_again, quote
 from cdcrep_connectors.mysql.target_tables import TargetTable
@@ -59,7 +59,7 @@ def insert(session: Session, target: TargetTable, rows: pa.Table) -> int:
     names = list(map(target.column, target.written))
     columns = [target.table.columns[i] for i in target.written]
     values = [rows.column(i) for i in target.written]
-    return session.insert(target.name, names, target.table, columns, values, rows.num_rows)
+    return session.insert(target.name, NamedRows(target.table, names, columns, values, rows.num_rows))
 
 
 def delete_keys(session: Session, target: TargetTable, parts: Sequence[pa.Table]) -> int:
@@ -70,7 +70,8 @@ def delete_keys(session: Session, target: TargetTable, parts: Sequence[pa.Table]
     table, names = target.table, [target.column(i) for i in target.table.key_positions]
     if all(column.type.kind in COMPARED_AS_WRITTEN for column in table.identity):
         return sum(
-            session.delete(table, target.name, names, table.identity, keys.columns, keys.num_rows) for keys in parts
+            session.delete(target.name, NamedRows(table, names, table.identity, keys.columns, keys.num_rows))
+            for keys in parts
         )
     make_stage(session, KEYS, key_definitions(target, "k"))
     for keys in parts:
@@ -88,7 +89,7 @@ def make_kept_keys(session: Session, target: TargetTable) -> None:
 def stage_keys(session: Session, target: TargetTable, keys: Any) -> None:
     """Add keys, a table or record batch of the key's columns, to their stage."""
     names = [f"k{place}" for place in range(len(target.table.key))]
-    session.insert(KEYS, names, target.table, target.table.identity, keys.columns, keys.num_rows)
+    session.insert(KEYS, NamedRows(target.table, names, target.table.identity, keys.columns, keys.num_rows))
 
 
 def _enter(session: Session, target: TargetTable, rows: pa.Table, new: pa.Table) -> None:
@@ -152,4 +153,4 @@ def _stage_images(session: Session, target: TargetTable, net: Net, unknown: Sequ
     columns = [*(table.columns[i] for i in target.written), *table.identity, *(FLAG for _ in unknown)]
     values = [net.rows.column(i) for i in target.written] + list(before.columns)
     values += [pa.chunked_array([pa.array(net.unknown[i].astype(np.int8))]) for i in unknown]
-    session.insert(IMAGES, names, table, columns, values, net.rows.num_rows)
+    session.insert(IMAGES, NamedRows(table, names, columns, values, net.rows.num_rows))

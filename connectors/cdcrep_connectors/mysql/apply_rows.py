@@ -10,6 +10,7 @@ from cdcrep.fold import NetRows
 from cdcrep.table import Kind
 from cdcrep_connectors.mysql.apply_keyed import insert
 from cdcrep_connectors.mysql.apply_stage import DOOMED, NUMBER, REMOVED, make_stage
+from cdcrep_connectors.mysql.bulk_values import NamedRows
 from cdcrep_connectors.mysql.session import Session
 from cdcrep_connectors.mysql.target_names import ROW_NUMBER, copy_again, quote
 from cdcrep_connectors.mysql.target_tables import TargetTable
@@ -63,7 +64,7 @@ def _stage_removed(session: Session, target: TargetTable, net: NetRows) -> None:
     columns = [*(target.table.columns[i] for i in target.written), NUMBER, NUMBER]
     values = [net.removed.column(i) for i in target.written]
     values += [pa.chunked_array([pa.array(numbers)]) for numbers in (np.arange(len(net.counts)), net.counts)]
-    session.insert(REMOVED, names, target.table, columns, values, len(net.counts))
+    session.insert(REMOVED, NamedRows(target.table, names, columns, values, len(net.counts)))
     session.execute(f"UPDATE {REMOVED} s SET h = {_hash(target, 's')}")
 
 

@@ -6,6 +6,7 @@ MySQL 9.7 manual, "LOAD DATA Statement", "String Literals"; MariaDB, "LOAD DATA 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -31,22 +32,28 @@ LINES: Final = (
 """How `lines` separates and escapes."""
 
 
-def value_lists(
-    table: Table,
-    columns: Sequence[Column],
-    values: Sequence[pa.ChunkedArray],
-    rows: int,
-    most_bytes: int,
-    dialect: Dialect = MYSQL,
-) -> Iterator[bytes]:
-    """Yield `(…),(…)` for the rows, in pieces of at most `most_bytes`; a single row may be larger.
+@dataclass(frozen=True)
+class NamedRows:
+    """Rows for a table of the target, or for a stage that belongs to one."""
 
-    `values` are those of `columns`, as the text forms of the table's source or typed.
+    table: Table
+    """Whose source's text forms the values may have."""
+    names: Sequence[str]
+    """Of the target's columns, quoted."""
+    columns: Sequence[Column]
+    """What the values mean."""
+    values: Sequence[pa.ChunkedArray]
+    """Those of `columns`, as the text forms of the table's source or typed."""
+    count: int
+
+
+def value_lists(rows: NamedRows, most_bytes: int, dialect: Dialect = MYSQL) -> Iterator[bytes]:
+    """Yield `(…),(…)` for the rows, in pieces of at most `most_bytes`; a single row may be larger.
 
     Raises:
         DataError: a column holds a value that MySQL has no form for.
     """
-    for texts in _slices(table, columns, values, rows, dialect):
+    for texts in _slices(rows, dialect):
         row = _rows([_literal(text) for text in texts], ",", "NULL")
         written = _join(pa.scalar("(", LARGE), row, pa.scalar("),", LARGE), pa.scalar("", LARGE))
         for piece in _pieces(written, most_bytes):
@@ -54,60 +61,44 @@ def value_lists(
             yield bytes(piece[:-1])
 
 
-def lines(
-    table: Table,
-    columns: Sequence[Column],
-    values: Sequence[pa.ChunkedArray],
-    rows: int,
-    most_bytes: int,
-    dialect: Dialect,
-) -> Iterator[memoryview]:
+def lines(rows: NamedRows, most_bytes: int, dialect: Dialect) -> Iterator[memoryview]:
     """Yield the rows as lines of `LINES`, in pieces as `value_lists` does; bytes are in hexadecimal digits.
 
     Raises:
         DataError: a column holds a value that MySQL has no form for.
     """
-    for texts in _slices(table, columns, values, rows, dialect):
+    for texts in _slices(rows, dialect):
         row = _rows([_field(text) for text in texts], "\t", "\\N")
         yield from _pieces(_join(row, pa.scalar("\n", LARGE), pa.scalar("", LARGE)), most_bytes)
 
 
-def conditions(
-    table: Table,
-    columns: Sequence[Column],
-    names: Sequence[str],
-    values: Sequence[pa.ChunkedArray],
-    rows: int,
-    dialect: Dialect,
-) -> Iterator[bytes]:
-    """Yield conditions that together are true of the rows whose columns `names` (quoted) hold one of `rows` values.
+def conditions(rows: NamedRows, dialect: Dialect) -> Iterator[bytes]:
+    """Yield conditions that together are true of the target's rows whose columns hold one of these rows' values.
 
     Raises:
         DataError: a column holds a value that MySQL has no form for.
     """
-    for texts in _slices(table, columns, values, rows, dialect):
+    for texts in _slices(rows, dialect):
         literals = [_literal(text) for text in texts]
         for start in range(0, len(literals[0]), CONDITION_ROWS):
             some = [literal.slice(start, CONDITION_ROWS) for literal in literals]
             if len(some) == 1:
-                yield f"{names[0]} IN ({','.join(some[0].to_pylist())})".encode()
+                yield f"{rows.names[0]} IN ({','.join(some[0].to_pylist())})".encode()
                 continue
             # Not (a, b) IN ((…), (…)): of a single pair MariaDB makes a search through the whole table.
             parts: list[Any] = []
-            for name, literal in zip(names, some, strict=True):
+            for name, literal in zip(rows.names, some, strict=True):
                 parts += [pa.scalar(f"{' AND ' if parts else ''}{name} = ", LARGE), literal]
             yield " OR ".join(_join(*parts, pa.scalar("", LARGE)).to_pylist()).encode()
 
 
-def _slices(
-    table: Table, columns: Sequence[Column], values: Sequence[pa.ChunkedArray], rows: int, dialect: Dialect
-) -> Iterator[list[ColumnText]]:
-    arrays = [joined(column) for column in values]
-    step = max(1, rows * SLICE_BYTES // max(sum(array.nbytes for array in arrays), 1))
-    for start in range(0, rows, step):
+def _slices(rows: NamedRows, dialect: Dialect) -> Iterator[list[ColumnText]]:
+    arrays = [joined(column) for column in rows.values]
+    step = max(1, rows.count * SLICE_BYTES // max(sum(array.nbytes for array in arrays), 1))
+    for start in range(0, rows.count, step):
         yield [
-            column_text(table, column, array.slice(start, step), dialect)
-            for column, array in zip(columns, arrays, strict=True)
+            column_text(rows.table, column, array.slice(start, step), dialect)
+            for column, array in zip(rows.columns, arrays, strict=True)
         ]
 
 

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from cdcrep.columns import hexadecimal
 from cdcrep.errors import DataError
-from cdcrep.table import Column, Kind, Table
+from cdcrep.table import INTEGERS, Column, Kind, Table
 from cdcrep_connectors.mysql.column_types import BINARY_UUID, Dialect, plain_type
 
 LARGE: Final = pa.large_string()
@@ -26,9 +26,6 @@ NUMBER: Final = r"^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$"
 UUID: Final = r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
 BYTES: Final = r"^\\x[0-9a-fA-F]*$"
 
-INTEGERS: Final = frozenset(
-    {Kind.INT8, Kind.INT16, Kind.INT32, Kind.INT64, Kind.UINT8, Kind.UINT16, Kind.UINT32, Kind.UINT64}
-)
 PATTERNS: Final[Mapping[Kind, str]] = {
     **dict.fromkeys(INTEGERS, INTEGER),
     Kind.DATE: DATE,

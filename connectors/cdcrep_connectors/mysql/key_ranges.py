@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final
 
-from cdcrep.table import Table, TableId
-from cdcrep_connectors.mysql.key_scales import INTEGERS, Scale, scale_of
+from cdcrep.table import INTEGERS, Table
+from cdcrep_connectors.mysql.key_scales import Scale, scale_of
+from cdcrep_connectors.mysql.sql_text import quoted, quoted_table, text_literal
 
 Ask = Callable[[str], Sequence[dict[str, Any]]]
 """Runs a statement and returns its rows, by the columns' names in lower case."""
@@ -73,7 +74,7 @@ class _Cutter:
         self._ask = ask
         self.target = target
         # As the index has them, which may be otherwise than the table does.
-        order = ask(KEY.format(*map(_text_literal, (table.schema, table.name))))
+        order = ask(KEY.format(*map(text_literal, (table.schema, table.name))))
         columns = {column.name: column for column in table.columns}
         self._key = [columns[_decoded(row["name"])] for row in order]
         self.names = [quoted(column.name) for column in self._key]
@@ -144,16 +145,6 @@ def _merged(parts: Iterator[_Part], target: int) -> list[_Part]:
     return merged
 
 
-def quoted(name: str) -> str:
-    """Write a name in SQL."""
-    return f"`{name.replace('`', '``')}`"
-
-
-def quoted_table(id_: TableId) -> str:
-    """Write a table's name in SQL."""
-    return f"{quoted(id_.schema)}.{quoted(id_.name)}"
-
-
 def _between(names: Sequence[str], start: Bound, after: Bound) -> str:
     """Write the condition for keys from one bound to before another; an empty bound is none."""
     tests = []
@@ -171,10 +162,6 @@ def _compared(names: Sequence[str], bound: Bound, strictly: str, last: str) -> s
     for i in reversed(before):
         test = f"({names[i]} {strictly} {bound[i]} OR ({names[i]} = {bound[i]} AND {test}))"
     return test
-
-
-def _text_literal(text: str) -> str:
-    return "'" + text.replace("\\", "\\\\").replace("'", "''") + "'"
 
 
 def _decoded(value: str | bytes) -> str:

@@ -10,13 +10,11 @@ from bisect import bisect_left
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
-from cdcrep.table import Column, Kind
+from cdcrep.table import INTEGERS, Column
 from cdcrep_connectors.mysql.charsets import WIDE
 from cdcrep_connectors.mysql.native import parse_native
+from cdcrep_connectors.mysql.sql_text import text_literal
 
-INTEGERS: Final = frozenset(
-    {Kind.INT8, Kind.INT16, Kind.INT32, Kind.INT64, Kind.UINT8, Kind.UINT16, Kind.UINT32, Kind.UINT64}
-)
 DIGITS: Final = 8
 """Bytes or characters behind those that all values begin with that are told apart."""
 
@@ -91,7 +89,7 @@ class StringScale:
         value = self.prefix + digits[::-1]
         if not self.is_text:
             return f"x'{value.hex()}'"
-        return "'" + value.decode("ascii").replace("\\", "\\\\").replace("'", "''") + "'"
+        return text_literal(value.decode("ascii"))
 
 
 def scale_of(column: Column, low: str | bytes, high: str | bytes) -> Scale | None:

@@ -18,6 +18,7 @@ from cdcrep_connectors.mysql.settings import (
     read_settings,
     settings_obstacles,
 )
+from cdcrep_connectors.mysql.sql_text import quoted, quoted_table
 
 TRANSACTIONAL: Final = frozenset({"INNODB"})
 KINDS: Final = frozenset({"BASE TABLE"})
@@ -104,7 +105,7 @@ def _cascade_obstacles(cascades: Sequence[tuple[TableId, str]]) -> list[Obstacle
     return [
         Obstacle(
             f"the foreign key {name} changes rows of {table} without a trace in the binary log",
-            f"ALTER TABLE `{table.schema}`.`{table.name}` DROP FOREIGN KEY `{name}`, or leave the table out",
+            f"ALTER TABLE {quoted_table(table)} DROP FOREIGN KEY {quoted(name)}, or leave the table out",
         )
         for table, name in cascades
     ]
@@ -115,14 +116,14 @@ def _problem(each: Described) -> Obstacle | None:
     if relation.kind == "SYSTEM VERSIONED":
         return Obstacle(
             f"{relation.id} is system-versioned: its log mixes the rows of its history with those that hold",
-            f"ALTER TABLE `{relation.id.schema}`.`{relation.id.name}` DROP SYSTEM VERSIONING, or leave the table out",
+            f"ALTER TABLE {quoted_table(relation.id)} DROP SYSTEM VERSIONING, or leave the table out",
         )
     if relation.kind not in KINDS:
         return Obstacle(f"{relation.id} is a {relation.kind.lower()}, not a table", "leave it out: exclude in [tables]")
     if relation.engine.upper() not in TRANSACTIONAL:
         return Obstacle(
             f"{relation.id} uses the engine {relation.engine}, which has no transactions",
-            f"ALTER TABLE `{relation.id.schema}`.`{relation.id.name}` ENGINE = InnoDB",
+            f"ALTER TABLE {quoted_table(relation.id)} ENGINE = InnoDB",
         )
     if each.table is None:
         return Obstacle(each.problem, "leave the table out: exclude in [tables]")

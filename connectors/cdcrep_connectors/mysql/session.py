@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, Final
 
-import pyarrow as pa
 import pymysql
 from pymysql.constants import ER
 
 from cdcrep.connector import Pipeline
 from cdcrep.errors import SetupError, TransientError
-from cdcrep.table import Column, Table
+from cdcrep.table import Table
 from cdcrep_connectors.mysql.address import Address, parse
-from cdcrep_connectors.mysql.bulk_values import LINES, conditions, lines, value_lists
+from cdcrep_connectors.mysql.bulk_values import LINES, NamedRows, conditions, lines, value_lists
 from cdcrep_connectors.mysql.column_text import is_hex
 from cdcrep_connectors.mysql.column_types import Dialect
 from cdcrep_connectors.mysql.connection import Connection, connect, is_mariadb
@@ -80,16 +79,8 @@ class Session:
             cursor.execute(statement)
             return [column[0] for column in cursor.description or ()], list(cursor.fetchall())
 
-    def insert(
-        self,
-        into: str,
-        names: Sequence[str],
-        table: Table,
-        columns: Sequence[Column],
-        values: Sequence[pa.ChunkedArray],
-        rows: int,
-    ) -> int:
-        """Insert rows into the columns `names` of a table; `values` are those of `columns`. Return the bytes sent.
+    def insert(self, into: str, rows: NamedRows) -> int:
+        """Insert rows into a table; return the bytes sent.
 
         In a transaction only: what the server has done with rows that it does not take is rolled back.
 
@@ -97,31 +88,23 @@ class Session:
             SetupError: a row is larger than the server takes.
             DataError: a value does not fit.
         """
-        if self.loads and rows >= LOADED_ROWS:
-            size = self._load(into, names, table, columns, values, rows)
+        if self.loads and rows.count >= LOADED_ROWS:
+            size = self._load(into, rows)
             if size is not None:
                 return size
-        head, size = f"INSERT INTO {into} ({', '.join(names)}) VALUES ".encode(), 0
+        head, size = f"INSERT INTO {into} ({', '.join(rows.names)}) VALUES ".encode(), 0
         most = self._packet - STATEMENT_MARGIN - len(head)
-        for piece in value_lists(table, columns, values, rows, min(STATEMENT_BYTES, most), self.dialect):
-            self._check_size(table, len(piece), most)
+        for piece in value_lists(rows, min(STATEMENT_BYTES, most), self.dialect):
+            self._check_size(rows.table, len(piece), most)
             self.run(head + piece)
             size += len(piece)
         return size
 
-    def _load(
-        self,
-        into: str,
-        names: Sequence[str],
-        table: Table,
-        columns: Sequence[Column],
-        values: Sequence[pa.ChunkedArray],
-        rows: int,
-    ) -> int | None:
+    def _load(self, into: str, rows: NamedRows) -> int | None:
         """Insert rows by LOAD DATA; return the bytes sent, or None if INSERT must do it, or say what is wrong."""
-        bytes_ = [i for i, column in enumerate(columns) if is_hex(column, self.dialect)]
-        places = [f"@cdcrep_{i}" if i in bytes_ else name for i, name in enumerate(names)]
-        computed = ", ".join(f"{names[i]} = UNHEX(@cdcrep_{i})" for i in bytes_)
+        bytes_ = [i for i, column in enumerate(rows.columns) if is_hex(column, self.dialect)]
+        places = [f"@cdcrep_{i}" if i in bytes_ else name for i, name in enumerate(rows.names)]
+        computed = ", ".join(f"{rows.names[i]} = UNHEX(@cdcrep_{i})" for i in bytes_)
         statement = (
             f"LOAD DATA LOCAL INFILE '{NAME}' INTO TABLE {into} {LINES} ({', '.join(places)})"
             f"{' SET ' if computed else ''}{computed}"
@@ -130,8 +113,8 @@ class Session:
 
         def pieces() -> Iterator[memoryview]:
             nonlocal size
-            for piece in lines(table, columns, values, rows, min(STATEMENT_BYTES, most), self.dialect):
-                self._check_size(table, len(piece), most)
+            for piece in lines(rows, min(STATEMENT_BYTES, most), self.dialect):
+                self._check_size(rows.table, len(piece), most)
                 self.check()
                 size += len(piece)
                 yield piece
@@ -145,7 +128,7 @@ class Session:
                     raise
                 self.loads = 0
                 return None
-        if loaded.rows == rows and not loaded.complaints:
+        if loaded.rows == rows.count and not loaded.complaints:
             return size
         # The server goes on after a row that does not fit, and does not say what is wrong with it. INSERT does.
         self.execute("ROLLBACK TO SAVEPOINT loading")
@@ -159,20 +142,10 @@ class Session:
                 hint="SET GLOBAL max_allowed_packet = 1073741824;  -- in the target, and in its configuration",
             )
 
-    def delete(
-        self,
-        table: Table,
-        name: str,
-        names: Sequence[str],
-        columns: Sequence[Column],
-        values: Sequence[pa.ChunkedArray],
-        rows: int,
-    ) -> int:
-        """Delete the rows of a table whose columns `names` hold one of these `values`; return how many there were."""
+    def delete(self, name: str, rows: NamedRows) -> int:
+        """Delete the rows of a table whose columns hold one of these rows' values; return how many there were."""
         head = f"DELETE FROM {name} WHERE ".encode()
-        return sum(
-            self.run(head + condition) for condition in conditions(table, columns, names, values, rows, self.dialect)
-        )
+        return sum(self.run(head + condition) for condition in conditions(rows, self.dialect))
 
     def run(self, statement: bytes) -> int:
         """Run a statement that is encoded already; return how many rows it changed.

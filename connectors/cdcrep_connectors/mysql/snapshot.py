@@ -26,10 +26,11 @@ from cdcrep_connectors.mysql.connection import Connection
 from cdcrep_connectors.mysql.continuity import query
 from cdcrep_connectors.mysql.dates import Tally
 from cdcrep_connectors.mysql.failures import DRIVER_ERRORS, translate
-from cdcrep_connectors.mysql.key_ranges import key_ranges, quoted, quoted_table
+from cdcrep_connectors.mysql.key_ranges import key_ranges
 from cdcrep_connectors.mysql.options import SourceOptions
 from cdcrep_connectors.mysql.replication import hang_up
 from cdcrep_connectors.mysql.result_reading import ResultReader
+from cdcrep_connectors.mysql.sql_text import quoted, quoted_table
 from cdcrep_connectors.mysql.views import open_session, open_views
 
 SIZES: Final = """

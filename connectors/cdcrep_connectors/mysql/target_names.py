@@ -7,6 +7,7 @@ from typing import Final
 
 from cdcrep.errors import SetupError
 from cdcrep.table import TableId
+from cdcrep_connectors.mysql.sql_text import quoted
 
 LONGEST: Final = 64
 """Characters of a name (MySQL manual, "Identifier Length Limits"; MariaDB, "Identifier Names")."""
@@ -23,7 +24,7 @@ def quote(name: str) -> str:
     """
     if (wrong := unfit(name)) is not None:
         raise SetupError(f"the name {name!r} {wrong}", hint="leave its table out")
-    return "`" + name.replace("`", "``") + "`"
+    return quoted(name)
 
 
 def unfit(name: str) -> str | None:
