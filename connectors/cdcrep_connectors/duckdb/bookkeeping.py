@@ -14,6 +14,7 @@ from cdcrep.errors import DivergedError, SetupError
 from cdcrep.position import Position
 from cdcrep.table import Table, TableId
 from cdcrep_connectors.duckdb.statements import changed, first_row
+from cdcrep_connectors.relational.claim import Claim
 
 VERSION: Final = 1
 
@@ -73,11 +74,11 @@ class Bookkeeping:
             )
         return True
 
-    def take(self, connection: DuckDBPyConnection, source: str, owner: str, replacing: int | None) -> Checkpoint:
+    def take(self, connection: DuckDBPyConnection, claim: Claim) -> Checkpoint:
         """Create what is missing, raise the pipeline's epoch, name source and owner and return the checkpoint.
 
         Raises:
-            DivergedError: the row has another epoch than `replacing` and another owner.
+            DivergedError: another process has taken it.
         """
         self.exists(connection)
         connection.execute(TABLES.format(schema=self.schema, version=VERSION))
@@ -85,18 +86,18 @@ class Bookkeeping:
             connection, f"SELECT epoch, owner FROM {self.schema}.pipeline_state WHERE pipeline = $1", [self.pipeline]
         )
         epoch, earlier = found or (0, None)
-        if replacing not in (None, epoch) and owner != earlier:
+        if not claim.allows(epoch, earlier):
             raise self.overtaken()
         if found is None:
             connection.execute(
                 f"INSERT INTO {self.schema}.pipeline_state VALUES ($1, NULL, 1, NULL, 0, 0, now(), $2, $3, $4)",
-                [self.pipeline, "{}", source, owner],
+                [self.pipeline, "{}", claim.source, claim.owner],
             )
         else:
             connection.execute(
                 f"UPDATE {self.schema}.pipeline_state SET epoch = epoch + 1, source = $2, owner = $3 "
                 "WHERE pipeline = $1",
-                [self.pipeline, source, owner],
+                [self.pipeline, claim.source, claim.owner],
             )
         return self.read(connection)
 

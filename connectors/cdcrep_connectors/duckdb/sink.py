@@ -28,6 +28,7 @@ from cdcrep_connectors.duckdb.rows import wide_values
 from cdcrep_connectors.duckdb.shape import Target
 from cdcrep_connectors.duckdb.statements import first_row
 from cdcrep_connectors.duckdb.unfit import unfit
+from cdcrep_connectors.relational.claim import Claim
 
 MEASURE_EVERY: Final = 1_000_000
 """Changes of a small table between two looks at its size."""
@@ -75,7 +76,7 @@ class DuckDBSink:
         with translated(f"opening {self._options.path}"), self._database.use() as connection:
             connection.begin()
             book = self._book_of(connection)
-            seen = book.take(connection, self._pipeline.source, owner, replacing)
+            seen = book.take(connection, Claim(self._pipeline.name, self._pipeline.source, owner, replacing))
             lost = [table for table in seen.tables if not shape.existing_columns(connection, table)]
             book.release(connection, lost)
             self._seen = replace(seen, tables={id_: copied for id_, copied in seen.tables.items() if id_ not in lost})

@@ -14,6 +14,7 @@ from cdcrep.errors import DivergedError, SetupError
 from cdcrep.position import Position
 from cdcrep.table import Table, TableId
 from cdcrep_connectors.mysql.session import Session
+from cdcrep_connectors.relational.claim import fenced
 
 VERSION: Final = 1
 
@@ -65,10 +66,7 @@ class Fence:
 
     def lost(self) -> DivergedError:
         """Say that the row is no longer ours."""
-        return DivergedError(
-            f"fenced: another process took over pipeline {self.pipeline!r}, or its checkpoint was changed by hand",
-            hint="run one cdcrep process per pipeline; `cdcrep status` shows what the target remembers",
-        )
+        return fenced(self.pipeline)
 
     def hold(self, session: Session) -> None:
         """Check inside a transaction that the row is ours, and keep it ours until the transaction ends."""

@@ -20,6 +20,7 @@ from cdcrep.errors import TransientError
 from cdcrep_connectors.mysql.checkpoint import Fence
 from cdcrep_connectors.mysql.failures import translate
 from cdcrep_connectors.mysql.session import Session
+from cdcrep_connectors.relational.claim import Claim, fenced
 
 log = structlog.get_logger(__name__)
 
@@ -35,37 +36,38 @@ TAKE: Final = (
 )
 
 
-def take_over(session: Session, pipeline: str, source: str, owner: str, replacing: int | None) -> Fence:
+def take_over(session: Session, claim: Claim) -> Fence:
     """Take the pipeline's row by raising its epoch, and end the sessions that predecessors have left open.
 
     A predecessor that is just committing may finish. One that does not go on is ended before: if its transaction held
     the row it is rolled back, and the position that we then read is the one before it.
 
     Raises:
-        DivergedError: the row has another epoch than `replacing` and another owner.
+        DivergedError: another process has taken it.
         TransientError: other sessions keep the row locked; names them.
     """
+    pipeline = claim.pipeline
     before = session.fetch("SELECT epoch, owner FROM cdcrep.checkpoints WHERE pipeline = %s", pipeline)
     epoch, earlier = before[0] if before else (0, None)
-    if replacing not in (None, epoch) and owner != earlier:
-        raise Fence(pipeline, epoch, None).lost()
+    if not claim.allows(epoch, earlier):
+        raise fenced(pipeline)
     if not before:
         session.execute(
             "INSERT IGNORE INTO cdcrep.checkpoints (pipeline, source, epoch, owner, updated_at) "
             "VALUES (%s, %s, 0, '', NOW(6))",
             pipeline,
-            source,
+            claim.source,
         )
     try:
         with session.lock_wait(PATIENCE_SECONDS):
-            ours = _take(session, pipeline, source, owner, replacing)
+            ours = _take(session, claim)
     except pymysql.OperationalError as error:
         if error.args[0] != ER.LOCK_WAIT_TIMEOUT:
             raise
         _end_sessions(session, pipeline, [epoch])
-        ours = _insist(session, pipeline, source, owner, replacing)
+        ours = _insist(session, claim)
     if ours is None:
-        raise Fence(pipeline, epoch, None).lost()
+        raise fenced(pipeline)
     mark(session, pipeline, ours, 0)
     _end_sessions(session, pipeline, range(epoch, ours))
     ((position,),) = session.fetch("SELECT position FROM cdcrep.checkpoints WHERE pipeline = %s", pipeline)
@@ -77,21 +79,23 @@ def mark(session: Session, pipeline: str, epoch: int, number: int) -> None:
     session.fetch("SELECT GET_LOCK(%s, 0)", _mark(pipeline, epoch, number % MOST_SESSIONS))
 
 
-def _take(session: Session, pipeline: str, source: str, owner: str, replacing: int | None) -> int | None:
+def _take(session: Session, claim: Claim) -> int | None:
     """Raise the epoch in one statement, so that nobody can be stopped while he holds the row; None: not ours."""
-    taken = session.execute(TAKE, source, owner, pipeline, replacing, replacing, owner)
+    owner, replacing = claim.owner, claim.replacing
+    taken = session.execute(TAKE, claim.source, owner, claim.pipeline, replacing, replacing, owner)
     if not taken:
         return None
     ((epoch,),) = session.fetch("SELECT LAST_INSERT_ID()")
     return int(epoch)
 
 
-def _insist(session: Session, pipeline: str, source: str, owner: str, replacing: int | None) -> int | None:
+def _insist(session: Session, claim: Claim) -> int | None:
     try:
-        return _take(session, pipeline, source, owner, replacing)
+        return _take(session, claim)
     except pymysql.OperationalError as error:
         if error.args[0] != ER.LOCK_WAIT_TIMEOUT:
             raise
+        pipeline = claim.pipeline
         ((epoch,),) = session.fetch("SELECT epoch FROM cdcrep.checkpoints WHERE pipeline = %s", pipeline)
         sessions = _marked(session, pipeline, epoch)
         raise TransientError(

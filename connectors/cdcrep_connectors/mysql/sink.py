@@ -24,6 +24,7 @@ from cdcrep_connectors.mysql.target_names import qualify
 from cdcrep_connectors.mysql.target_obstacles import find_obstacles
 from cdcrep_connectors.mysql.target_reading import answer, read_status
 from cdcrep_connectors.mysql.target_tables import check_change, create, differences, empty, find, grow, refusals
+from cdcrep_connectors.relational.claim import Claim
 
 
 class MySQLSink:
@@ -53,7 +54,7 @@ class MySQLSink:
                 session = self._session = self._connect()
                 checkpoint.install(session)
                 self._fence = predecessors.take_over(
-                    session, self._pipeline.name, self._pipeline.source, owner, replacing
+                    session, Claim(self._pipeline.name, self._pipeline.source, owner, replacing)
                 )
                 self._guard = guard_for(self._options, self._pipeline, self._fence)
                 self._applier = Applier(session, self._fence)

@@ -16,6 +16,7 @@ from cdcrep.position import Position
 from cdcrep.table import TableId
 from cdcrep_connectors.postgres.round_trip import Statement
 from cdcrep_connectors.postgres.session import Session
+from cdcrep_connectors.relational.claim import Claim, fenced
 
 VERSION: Final = 1
 
@@ -116,16 +117,6 @@ an index beside that of the key."""
 PLACE: Final = "pipeline = $1 AND table_schema = $2 AND table_name = $3"
 
 
-@dataclass(frozen=True)
-class Claim:
-    """Who wants to take a pipeline's checkpoint row, and from whom; see `cdcrep.connector.Sink.open`."""
-
-    pipeline: str
-    source: str
-    owner: str
-    replacing: int | None
-
-
 @dataclass
 class Fence:
     """Our claim on a pipeline's checkpoint row: it holds while nobody has raised the epoch since."""
@@ -136,10 +127,7 @@ class Fence:
 
     def lost(self) -> DivergedError:
         """Say that the row is no longer ours."""
-        return DivergedError(
-            f"fenced: another process took over pipeline {self.pipeline!r}, or its checkpoint was changed by hand",
-            hint="run one cdcrep process per pipeline; `cdcrep status` shows what the target remembers",
-        )
+        return fenced(self.pipeline)
 
     def hold(self, session: Session) -> None:
         """Check inside a transaction that the row is ours, and keep it ours until the transaction ends."""
@@ -197,7 +185,7 @@ def take(session: Session, claim: Claim) -> Fence:
     replacing = None if claim.replacing is None else Int8(claim.replacing)
     taken = session.fetch(TAKE, claim.pipeline, claim.source, claim.owner, replacing)
     if not taken:
-        raise Fence(claim.pipeline, 0, None).lost()
+        raise fenced(claim.pipeline)
     return Fence(claim.pipeline, *taken[0])
 
 

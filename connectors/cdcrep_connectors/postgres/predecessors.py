@@ -15,9 +15,10 @@ from psycopg.types.numeric import Int8
 
 from cdcrep.errors import TransientError
 from cdcrep_connectors.postgres import checkpoint
-from cdcrep_connectors.postgres.checkpoint import Claim, Fence
+from cdcrep_connectors.postgres.checkpoint import Fence
 from cdcrep_connectors.postgres.failures import translate
 from cdcrep_connectors.postgres.session import Session
+from cdcrep_connectors.relational.claim import Claim
 
 log = structlog.get_logger(__name__)
 

@@ -15,7 +15,7 @@ from cdcrep.position import Position
 from cdcrep.table import Table, TableId
 from cdcrep_connectors.postgres import checkpoint, predecessors, user_types
 from cdcrep_connectors.postgres.apply import Applier
-from cdcrep_connectors.postgres.checkpoint import Claim, Fence
+from cdcrep_connectors.postgres.checkpoint import Fence
 from cdcrep_connectors.postgres.collisions import explain
 from cdcrep_connectors.postgres.failures import translate
 from cdcrep_connectors.postgres.load import PostgresLoader
@@ -24,6 +24,7 @@ from cdcrep_connectors.postgres.session import Session
 from cdcrep_connectors.postgres.target_obstacles import find_obstacles
 from cdcrep_connectors.postgres.target_reading import answer, read_status
 from cdcrep_connectors.postgres.target_tables import create, empty, find, grow, shape
+from cdcrep_connectors.relational.claim import Claim
 from cdcrep_connectors.relational.names import qualify
 
 
