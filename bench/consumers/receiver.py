@@ -16,17 +16,29 @@ import time
 from typing import Final
 
 from psycopg import pq
+from psycopg.pq.abc import PGconn
 
 REST_SECONDS: Final = 0.02
 """The pause between two reads that costs the server least (`docs/decisions/0006-rest-between-reads.md`)."""
 BUFFER_BYTES: Final = 1 << 20
 STATUS_SECONDS: Final = 10.0
+TAIL_SECONDS: Final = 0.002
+"""How long less than a low-water mark's worth may lie unread: the end of the backlog."""
 
 # CopyData, Standby status update: written, flushed and applied unknown, no clock, no reply wanted.
 STATUS_UPDATE: Final = b"d" + struct.pack("!I", 38) + b"r" + bytes(33)
 
 
 def main(dsn: str, slot: str, publication: str, token: str) -> None:
+    connection = start(dsn, slot, publication)
+    with socket.socket(fileno=os.dup(connection.socket)) as wire:
+        received = receive(wire, token.encode(), STATUS_UPDATE)
+        print(received, time.monotonic(), flush=True)
+        signal.pause()
+
+
+def start(dsn: str, slot: str, publication: str) -> PGconn:
+    """Connect and have a slot's changes sent."""
     connection = pq.PGconn.connect(f"{dsn} replication=database sslmode=disable gssencmode=disable".encode())
     if connection.status != pq.ConnStatus.OK:
         raise SystemExit(connection.get_error_message())
@@ -36,10 +48,7 @@ def main(dsn: str, slot: str, publication: str, token: str) -> None:
     result = connection.exec_(command.encode())
     if result.status != pq.ExecStatus.COPY_BOTH:
         raise SystemExit(result.get_error_message())
-    with socket.socket(fileno=os.dup(connection.socket)) as wire:
-        received = receive(wire, token.encode(), STATUS_UPDATE)
-        print(received, time.monotonic(), flush=True)
-        signal.pause()
+    return connection
 
 
 def receive(wire: socket.socket, token: bytes, status: bytes = b"", rest_seconds: float = REST_SECONDS) -> int:
@@ -57,7 +66,7 @@ def receive(wire: socket.socket, token: bytes, status: bytes = b"", rest_seconds
         try:
             count = wire.recv_into(view[overlap:], 0, socket.MSG_DONTWAIT)
         except BlockingIOError:
-            time.sleep(rest_seconds) if rest_seconds else select.select([wire], [], [])
+            time.sleep(rest_seconds) if rest_seconds else select.select([wire], [], [], TAIL_SECONDS)
             continue
         if not count:
             raise SystemExit("the server closed the connection")
