@@ -81,7 +81,7 @@ def play(
 
 def _open(stack: ExitStack, display: Display, module: ModuleType) -> tuple[Server, Shop]:
     stack.enter_context(module.drivers_translated())
-    with display.step(f"a real {module.DATABASE_NAME} server") as step:
+    with display.step(f"a {module.DATABASE_NAME} server") as step:
         server: Server = stack.enter_context(module.start_server())
         step.outcome = f"listens on 127.0.0.1:{server.port}{module.REMARK}"
     shop: Shop = module.open_shop(server)
