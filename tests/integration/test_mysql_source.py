@@ -13,8 +13,9 @@ from cdcrep.connector import Pipeline
 from cdcrep.errors import DataError, DivergedError
 from cdcrep.selection import Selection
 from cdcrep_connectors.mysql.options import SourceOptions
+from cdcrep_connectors.mysql.position import parse_position
 from cdcrep_connectors.mysql.source import MySQLSource
-from tests.integration.mysql_following import here, ids, read, run, source_of
+from tests.integration.mysql_following import here, ids, last_position, read, run, source_of
 from tests.servers.fix_mysql import StartMySQL, every_mysql
 from tests.servers.mysql_database import MySQLDatabase
 
@@ -104,6 +105,24 @@ def test_the_snapshot_and_the_stream_give_the_same_values(mysql_source: MySQLDat
 
     assert copy.schema == streamed.schema
     assert copy.to_pylist() == streamed.to_pylist()
+
+
+@every_mysql
+def test_a_transaction_larger_than_the_receiving_buffer_is_in_the_position_under_its_name(
+    mysql_source: MySQLDatabase,
+) -> None:
+    mysql_source.execute("CREATE TABLE t (id int PRIMARY KEY AUTO_INCREMENT, v varchar(9000))")
+    after, copied = here(mysql_source)
+    with mysql_source.connect() as connection, connection.cursor() as cursor:
+        connection.begin()
+        cursor.executemany("INSERT INTO t (v) VALUES (%s)", [("v" * 9000,)] * 2000)
+        connection.commit()
+    batches = read(mysql_source, after, copied)
+    with closing(source_of(mysql_source)) as source:
+        now = parse_position(source.current())
+
+    assert sum(batch.rows for batch in batches) == 2000
+    assert parse_position(last_position(batches)).reached == now.reached
 
 
 @every_mysql

@@ -262,7 +262,7 @@ class BatchAssembler:
 
     def _begin(self, part: _Part) -> OpenTransaction:
         """Note a transaction whose first event is the part's first."""
-        naming = part.slice(0, 1).events
+        naming = part.events.one(0)
         skipped = self._replaying and is_behind(self._after, self._progress, naming)
         queries = np.flatnonzero(part.events.types[:3] == EventType.QUERY).tolist()
         prepares = any(read_statement(part.events, i)[1][:8].upper() == "XA START" for i in queries)

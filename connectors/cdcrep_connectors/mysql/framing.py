@@ -59,6 +59,14 @@ class Events:
         part = slice(first, after)
         return Events(self.buffer, self.start[part], self.end[part], self.types[part])
 
+    def one(self, index: int) -> Events:
+        """Copy an event, which then outlasts the buffer's use for others."""
+        start, end = int(self.start[index]), int(self.end[index])
+        buffer = np.zeros(end - start + SLACK, np.uint8)
+        buffer[: end - start] = self.buffer[start:end]
+        kept = np.zeros(1, np.int64)
+        return Events(buffer, kept, kept + (end - start), self.types[index : index + 1].copy())
+
 
 def cut(buffer: Bytes, begin: int, filled: int) -> tuple[Positions, Positions, int]:
     """Find the events that follow each other in `buffer[begin:filled]`, as in a file.

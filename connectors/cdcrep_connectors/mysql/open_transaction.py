@@ -30,7 +30,7 @@ class OpenTransaction:
 
     before: Progress
     naming: Events
-    """The event that names it, alone."""
+    """The event that names it, alone in a buffer of its own: the rest of the transaction may fill the other one."""
     held: Held
     """What it did and was not returned yet."""
     skipped: bool
