@@ -11,7 +11,6 @@ from cdcrep.errors import SetupError
 from cdcrep.table import Column, ColumnType, Kind, Table
 from cdcrep.testing.contract_data import FIRST, INT, TEXT, batch, following, inserted, pipeline, table
 from cdcrep_connectors.mysql.options import ServerOptions
-from cdcrep_connectors.mysql.privileges import Privileges
 from cdcrep_connectors.mysql.sink import MySQLSink
 from tests.contract.test_mysql_sink import MySQLTarget
 from tests.servers.mysql_database import MySQLDatabase
@@ -131,21 +130,3 @@ def test_an_interrupted_copy_into_a_table_with_another_unique_index_begins_again
 
     assert unfinished == {"all"}
     assert begun_again == set()
-
-
-@pytest.mark.parametrize(
-    ("line", "covers"),
-    [
-        ("GRANT SELECT, INSERT ON *.* TO `u`@`%`", True),
-        ("GRANT ALL PRIVILEGES ON `shop`.* TO `u`@`%`", True),
-        (r"GRANT SELECT, INSERT ON `sh\_p`.* TO `u`@`%`", False),
-        ("GRANT SELECT, INSERT ON `sh_p`.* TO `u`@`%`", True),
-        ("GRANT SELECT, INSERT ON `shop`.`users` TO `u`@`%`", True),
-        ("GRANT SELECT, INSERT ON `shop`.`user` TO `u`@`%`", False),
-        ("GRANT SELECT, INSERT (`a`, `b`) ON `shop`.`users` TO `u`@`%`", False),
-        ("GRANT `role`@`%` TO `u`@`%`", False),
-        ("GRANT SELECT, INSERT, CREATE TEMPORARY TABLES ON `%`.* TO `u`@`%` WITH GRANT OPTION", True),
-    ],
-)
-def test_grants_are_read_as_the_server_means_them(line: str, covers: bool) -> None:
-    assert (Privileges((line,)).lacking(["SELECT", "INSERT"], "shop", "users") == []) is covers

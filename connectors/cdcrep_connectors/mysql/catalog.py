@@ -24,6 +24,11 @@ SELECT table_schema, table_name, table_type, engine, coalesce(table_rows, 0), co
 FROM information_schema.tables WHERE table_schema NOT IN {SYSTEM} ORDER BY table_schema, table_name
 """
 
+NAMES: Final = f"""
+SELECT table_schema, table_name FROM information_schema.tables
+WHERE table_schema NOT IN {SYSTEM} AND table_type = 'BASE TABLE'
+"""
+
 COLUMNS: Final = """
 SELECT column_name, column_type, character_set_name, is_nullable, extra FROM information_schema.columns
 WHERE table_schema = %s AND table_name = %s ORDER BY ordinal_position
@@ -74,6 +79,10 @@ class Catalog:
             Relation(TableId(str(schema), str(name)), str(kind).upper(), str(engine or ""), int(rows), int(size))
             for schema, name, kind, engine, rows, size in self.fetch(TABLES)
         ]
+
+    def names(self) -> set[TableId]:
+        """Return the names of all tables, quickly."""
+        return {TableId(str(schema), str(name)) for schema, name in self.fetch(NAMES)}
 
     def describe(self, relation: Relation) -> Described:
         """Read a relation's shape."""

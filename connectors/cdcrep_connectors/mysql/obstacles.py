@@ -14,10 +14,10 @@ from cdcrep_connectors.mysql.indirect import CASCADES
 from cdcrep_connectors.mysql.settings import (
     PERSISTENT,
     ServerSettings,
-    privilege_obstacles,
     read_settings,
     settings_obstacles,
 )
+from cdcrep_connectors.mysql.source_rights import SourceRights, read_rights
 from cdcrep_connectors.mysql.sql_text import quoted, quoted_table
 
 TRANSACTIONAL: Final = frozenset({"INNODB"})
@@ -30,6 +30,7 @@ class Survey:
 
     pipeline: Pipeline
     settings: ServerSettings
+    rights: SourceRights
     described: Sequence[Described]
     cascades: Sequence[tuple[TableId, str]]
     """Tables whose rows the storage engine changes because of another table's, and the constraints."""
@@ -43,13 +44,20 @@ class Survey:
 def survey(pipeline: Pipeline, catalog: Catalog, *, mariadb: bool) -> Survey:
     """Ask for everything, changing nothing."""
     found = [relation for relation in catalog.relations() if relation.id in pipeline.tables]
-    settings = read_settings(catalog.fetch, mariadb=mariadb)
-    return Survey(pipeline, settings, [catalog.describe(relation) for relation in found], _cascades(pipeline, catalog))
+    described = [catalog.describe(relation) for relation in found]
+    settings, rights = read_settings(catalog.fetch, mariadb=mariadb), read_rights(catalog.fetch, mariadb=mariadb)
+    return Survey(pipeline, settings, rights, described, _cascades(pipeline, catalog))
 
 
 def obstacles(found: Survey) -> list[Obstacle]:
     """List everything that stands in the way."""
-    listed = [*settings_obstacles(found.settings), *privilege_obstacles(found.settings), *_tables(found)]
+    tables = [table.id for table in found.tables]
+    rights = [
+        *found.rights.of_streaming(),
+        *found.rights.of_locking(tables),
+        *found.rights.of_reading(tables),
+    ]
+    listed = [*settings_obstacles(found.settings), *rights, *_tables(found)]
     known = [each.relation.id for each in found.described]
     listed += [
         Obstacle(f"no table matches {pattern!r}", "correct tables in the configuration, or GRANT SELECT on the table")
@@ -64,9 +72,9 @@ def look_again(pipeline: Pipeline, catalog: Catalog, *, mariadb: bool) -> None:
     Raises:
         SetupError: replication would not be allowed to start now.
     """
-    settings = read_settings(catalog.fetch, mariadb=mariadb)
+    settings, rights = read_settings(catalog.fetch, mariadb=mariadb), read_rights(catalog.fetch, mariadb=mariadb)
     cascades = [] if settings.logs_cascades else _cascade_obstacles(_cascades(pipeline, catalog))
-    refuse_fatal([*settings_obstacles(settings), *privilege_obstacles(settings), *cascades])
+    refuse_fatal([*settings_obstacles(settings), *rights.of_streaming(), *cascades])
 
 
 def refuse_fatal(listed: Sequence[Obstacle]) -> None:

@@ -1,4 +1,4 @@
-"""Finds what stands in the way of replication in a server's settings and in the user's privileges."""
+"""Finds what stands in the way of replication in a server's settings."""
 
 from __future__ import annotations
 
@@ -35,8 +35,6 @@ class ServerSettings:
     mariadb: bool
     variables: Mapping[str, str]
     """In upper case."""
-    grants: Sequence[str]
-    """In upper case."""
     filtered: bool
     """The server leaves databases out of its log."""
     replicates: bool
@@ -56,7 +54,6 @@ def read_settings(fetch: Fetch, *, mariadb: bool) -> ServerSettings:
     return ServerSettings(
         mariadb,
         {str(name).lower(): str(value).upper() for name, value in rows},
-        [str(grant).upper() for (grant,) in fetch(_show_grants(fetch, mariadb=mariadb))],
         any(str(part or "") for row in log_status for part in row[2:4]),
         bool(_first(fetch, "SHOW REPLICA STATUS", "SHOW SLAVE STATUS")),
     )
@@ -120,38 +117,6 @@ def _row_obstacles(values: Mapping[str, str]) -> list[Obstacle]:
             )
         )
     return listed
-
-
-def privilege_obstacles(found: ServerSettings) -> list[Obstacle]:
-    """List what the user must be granted."""
-    everything = " ".join(grant for grant in found.grants if " ON *.*" in grant)
-    if "ALL PRIVILEGES" in everything or "SUPER" in everything:
-        return []
-    wanted = {
-        "REPLICATION SLAVE": "REPLICATION SLAVE",
-        "BINLOG MONITOR" if found.mariadb else "REPLICATION CLIENT": "REPLICATION CLIENT",
-    }
-    listed = [
-        Obstacle(f"the user lacks the privilege {name}", f"GRANT {grant} ON *.* TO the user that cdcrep connects as")
-        for name, grant in wanted.items()
-        if name not in everything and grant not in everything
-    ]
-    if "RELOAD" not in everything and "FLUSH_TABLES" not in everything:
-        listed.append(
-            Obstacle(
-                "the user lacks the privilege RELOAD, with which writing is locked out for a moment before a copy",
-                "GRANT RELOAD ON *.* TO the user that cdcrep connects as",
-            )
-        )
-    return listed
-
-
-def _show_grants(fetch: Fetch, *, mariadb: bool) -> str:
-    """Return what shows the user's privileges, those of its active roles included, as MariaDB shows them anyway."""
-    if mariadb:
-        return "SHOW GRANTS"
-    ((roles,),) = fetch("SELECT CURRENT_ROLE()")
-    return "SHOW GRANTS" if str(roles) == "NONE" else f"SHOW GRANTS FOR CURRENT_USER() USING {roles}"
 
 
 def _first(fetch: Fetch, *statements: str) -> Sequence[tuple[Any, ...]]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
+from functools import partial
 from typing import ClassVar
 
 from pydantic import BaseModel
 
 from cdcrep.changes import Batch
 from cdcrep.connector import Copied, Obstacle, Pipeline, SourceStatus
+from cdcrep.errors import TransientError
 from cdcrep.position import Position
 from cdcrep.table import Table, TableId
 from cdcrep_connectors.mysql.catalog import Catalog
@@ -21,6 +24,7 @@ from cdcrep_connectors.mysql.options import SourceOptions
 from cdcrep_connectors.mysql.position import Place, parse_position
 from cdcrep_connectors.mysql.snapshot import MySQLSnapshot
 from cdcrep_connectors.mysql.stream import BinlogStream
+from cdcrep_connectors.mysql.writer_locks import ServerLockRefusedError, tables_locked
 
 
 class MySQLSource:
@@ -73,7 +77,13 @@ class MySQLSource:
 
     def snapshot(self) -> MySQLSnapshot:
         """Take a snapshot with its exact position, locking out writers for a moment."""
-        snapshot = MySQLSnapshot(self._options, self._program_name, self._pipeline.copy_workers, self._tally)
+        open_snapshot = partial(
+            MySQLSnapshot, self._options, self._program_name, self._pipeline.copy_workers, self._tally
+        )
+        try:
+            snapshot = open_snapshot()
+        except ServerLockRefusedError:
+            snapshot = self._between_writers(open_snapshot)
         with self._lock:
             self._snapshots.append(snapshot)
         return snapshot
@@ -127,6 +137,26 @@ class MySQLSource:
             snapshot.close()
         if session is not None and session.open:
             session.close()
+
+    def _between_writers(self, open_snapshot: Callable[[], MySQLSnapshot]) -> MySQLSnapshot:
+        """Take a snapshot of tables that nobody writes meanwhile.
+
+        Raises:
+            TransientError: another table is among the configured ones now, which could be written all the while.
+        """
+        before = self._names()
+        tables = [table.id for table in self._survey().tables]
+        with ExitStack() as unless_exact:
+            with tables_locked(tables, self._options, self._program_name):
+                snapshot = unless_exact.enter_context(closing(open_snapshot()))
+                after = self._names()
+            if after == before:
+                unless_exact.pop_all()
+                return snapshot
+        raise TransientError("a table appeared or went while the others were locked for a copy")
+
+    def _names(self) -> set[TableId]:
+        return {id_ for id_ in self._look_up().names() if id_ in self._pipeline.tables}
 
     def _survey(self) -> Survey:
         catalog = self._look_up()

@@ -17,7 +17,7 @@ from cdcrep_connectors.mysql import checkpoint
 from cdcrep_connectors.mysql.address import DEFAULT_PORT, Address
 from cdcrep_connectors.mysql.column_types import limited_keys
 from cdcrep_connectors.mysql.options import URL_SCHEMES
-from cdcrep_connectors.mysql.privileges import Privileges
+from cdcrep_connectors.mysql.privileges import read_privileges
 from cdcrep_connectors.mysql.session import Session
 from cdcrep_connectors.mysql.target_constraints import constraints
 from cdcrep_connectors.mysql.target_rights import Rights
@@ -46,7 +46,7 @@ def find_obstacles(session: Session, pipeline: Pipeline, tables: Sequence[Table]
             )
         ]
     ((user,),) = session.fetch("SELECT CURRENT_USER()")
-    rights = Rights(user, Privileges(tuple(line for (line,) in session.fetch("SHOW GRANTS"))))
+    rights = Rights(user, read_privileges(session.fetch))
     found = [*_server(session, tables), *rights.of_bookkeeping()]
     unfit = dict(refusals(tables, session.dialect))
     found += [Obstacle(what, hint) for what, hint in unfit.items()]

@@ -8,8 +8,8 @@ from typing import Final
 
 from cdcrep.connector import Obstacle
 from cdcrep.table import TableId
-from cdcrep_connectors.mysql.privileges import Privileges
-from cdcrep_connectors.mysql.target_names import qualify, quote
+from cdcrep_connectors.mysql.privileges import Privileges, account, whole_database
+from cdcrep_connectors.mysql.target_names import qualify
 
 BOOKKEEPING: Final = (
     *("SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", "DROP", "CREATE VIEW", "CREATE TEMPORARY TABLES"),
@@ -31,7 +31,7 @@ class Rights:
         if lacking := self.privileges.lacking(BOOKKEEPING, "cdcrep"):
             yield Obstacle(
                 f"user {self.user} lacks privileges on the target's database cdcrep: {', '.join(lacking)}",
-                f"GRANT {', '.join(BOOKKEEPING)} ON cdcrep.* TO {self._account};",
+                f"GRANT {', '.join(BOOKKEEPING)} ON cdcrep.* TO {account(self.user)};",
             )
 
     def of_creation(self, table: TableId) -> Iterator[Obstacle]:
@@ -39,7 +39,7 @@ class Rights:
         if lacking := self.privileges.lacking(CREATING, table.schema, table.name):
             yield Obstacle(
                 f"{table}: user {self.user} may not create and write the table in the target: {', '.join(lacking)}",
-                f"GRANT {', '.join(CREATING)}, ALTER ON {_database(table.schema)}.* TO {self._account};",
+                f"GRANT {', '.join(CREATING)}, ALTER ON {whole_database(table.schema)} TO {account(self.user)};",
             )
         elif self.privileges.lacking(["ALTER"], table.schema, table.name):
             yield self._cannot_grow(table, fatal=False)
@@ -71,14 +71,4 @@ class Rights:
         )
 
     def _grant(self, privileges: Sequence[str], table: TableId) -> str:
-        return f"GRANT {', '.join(privileges)} ON {qualify(table)} TO {self._account};"
-
-    @property
-    def _account(self) -> str:
-        name, _, host = self.user.rpartition("@")
-        return "@".join("'" + part.replace("\\", "\\\\").replace("'", "\\'") + "'" for part in (name, host))
-
-
-def _database(name: str) -> str:
-    r"""Write a database's name as GRANT wants it, where `_` and `%` are wildcards."""
-    return quote(name).replace("_", r"\_").replace("%", r"\%")
+        return f"GRANT {', '.join(privileges)} ON {qualify(table)} TO {account(self.user)};"

@@ -2,42 +2,28 @@
 
 MySQL and MariaDB cannot hand a view from one session to another. MariaDB tells each session where in the log its view
 is (`binlog_snapshot_position`): the views are opened again until they are the same, and nobody is locked out. MySQL
-does not, and a busy MariaDB may not let it come to that: then for a moment all writing is locked out (`FLUSH TABLES
-WITH READ LOCK`), the sessions open their views, the log's end is read, and the lock is released.
+does not, and a busy MariaDB may not let it come to that: then writers are locked out for a moment (`writer_locks`), the
+sessions open their views, the log's end is read, and the lock is released.
 """
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Final
 
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random
-
-from cdcrep.errors import CdcrepError, SetupError, TransientError
+from cdcrep.errors import SetupError, TransientError
 from cdcrep.position import Position
 from cdcrep_connectors.mysql.connection import Connection, connect, is_mariadb
 from cdcrep_connectors.mysql.continuity import place_now, query
 from cdcrep_connectors.mysql.mariadb_gtid import MariadbGtidState
 from cdcrep_connectors.mysql.options import SourceOptions
 from cdcrep_connectors.mysql.position import Place, Progress
-from cdcrep_connectors.mysql.replication import hang_up
+from cdcrep_connectors.mysql.writer_locks import server_locked, tables_are_locked
 
 OPEN: Final = "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY"
 ATTEMPTS_SECONDS: Final = 2.0
 """For which views are opened without a lock until they are the same."""
-
-LOCK_SECONDS: Final = 1.0
-"""For which one attempt to lock writers out may last: whoever waits behind it, waits as long.
-
-A writer that holds rows another one waits for can itself wait behind the lock that waits for both. The server does not
-see that; only giving up lets them go on.
-"""
-
-PAUSE_SECONDS: Final = 0.5
-"""Mean pause between two attempts, in which the writers go on."""
 
 A_YEAR: Final = "31536000"
 SETTINGS: Final = {
@@ -72,12 +58,16 @@ def open_views(sessions: Sequence[Connection], options: SourceOptions, program_n
     """Open a view in each session at one place in the log; return its position.
 
     Raises:
-        SetupError: the user may not lock writers out, or there is no binary log.
+        ServerLockRefusedError: the user may not lock writers out of the server; in a block of `tables_locked`, which
+            holds those out that write the tables that matter, there is no need to.
+        SetupError: there is no binary log.
         TransientError: the lock cannot be had, or an XA transaction is prepared.
     """
-    place = _open_without_lock(sessions) if is_mariadb(sessions[0]) else None
-    if place is None:
-        place = _open_under_lock(sessions, options, program_name)
+    if tables_are_locked():
+        place = _open_each(sessions, sessions[0])
+    else:
+        found = _open_without_lock(sessions) if is_mariadb(sessions[0]) else None
+        place = _open_under_lock(sessions, options, program_name) if found is None else found
     _refuse_prepared(sessions[0])
     return place.position()
 
@@ -114,26 +104,16 @@ def _open(session: Connection) -> tuple[str, int]:
 
 
 def _open_under_lock(sessions: Sequence[Connection], options: SourceOptions, program_name: str) -> Place:
-    locking = connect(
-        options, program_name=program_name, statement_timeout=options.lock_timeout, lock_timeout=LOCK_SECONDS
-    )
-    patiently = Retrying(
-        retry=retry_if_exception_type(TransientError),
-        stop=stop_after_attempt(max(math.ceil(options.lock_timeout / LOCK_SECONDS), 1)),
-        wait=wait_random(0, 2 * PAUSE_SECONDS),
-        reraise=True,
-    )
-    try:
-        patiently(query, locking, "FLUSH TABLES WITH READ LOCK")
-        for session in sessions:
-            query(session, "COMMIT")
-            query(session, OPEN)
-        place = place_now(locking)
-        query(locking, "UNLOCK TABLES")
-    finally:
-        with suppress(CdcrepError):
-            hang_up(locking)
-    return place
+    with server_locked(options, program_name) as locking:
+        return _open_each(sessions, locking)
+
+
+def _open_each(sessions: Sequence[Connection], asking: Connection) -> Place:
+    """Open a view in each session while no writer matters; return where the log ends then."""
+    for session in sessions:
+        query(session, "COMMIT")
+        query(session, OPEN)
+    return place_now(asking)
 
 
 def _refuse_prepared(session: Connection) -> None:
