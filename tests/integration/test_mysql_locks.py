@@ -1,4 +1,4 @@
-"""First copies where the user may not lock the server: the tables alone are locked, and the copy is exact for them."""
+"""First copies and locks: where only tables may be locked the copy is exact for them; DDL meanwhile begins it anew."""
 
 from __future__ import annotations
 
@@ -148,6 +148,21 @@ def test_a_table_that_appears_behind_the_locks_begins_the_copy_anew(
             names = [table.name for table in source.tables() if snapshot.chunks(table, None)]
 
     assert names == ["t", "u"]
+
+
+@every_mysql
+def test_a_table_that_is_truncated_before_it_is_read_begins_the_copy_anew(mysql_source: MySQLDatabase) -> None:
+    run(mysql_source, "CREATE TABLE t (id int PRIMARY KEY)", "INSERT INTO t VALUES (1)")
+    with closing(source_of(mysql_source)) as source:
+        with closing(source.snapshot()) as snapshot:
+            run(mysql_source, "TRUNCATE t", "INSERT INTO t VALUES (2)")
+            with pytest.raises(TransientError, match=f"copying {mysql_source.name}.t: ") as raised:
+                copied_in_each_session(source, snapshot, "t")
+        with closing(source.snapshot()) as snapshot:
+            seen = copied_in_each_session(source, snapshot, "t")
+
+    assert "truncated" in str(raised.value.hint)
+    assert seen == [[2], [2]]
 
 
 @every_mysql

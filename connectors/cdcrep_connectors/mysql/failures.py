@@ -52,6 +52,11 @@ HINTED: Final[Mapping[int, tuple[Failure, str]]] = {
     1227: (SetupError, _GRANT),
     1290: (SetupError, _READ_ONLY),
     1370: (SetupError, _GRANT),
+    1412: (
+        TransientError,
+        "the table was truncated or altered after the copy had begun: let it be until the copy is done, or leave it "
+        "out until then",
+    ),
     1698: (SetupError, _LOGIN),
     1792: (SetupError, _READ_ONLY),
     1820: (SetupError, "the user's password has expired: ALTER USER … IDENTIFIED BY …"),
@@ -67,7 +72,7 @@ HINTED: Final[Mapping[int, tuple[Failure, str]]] = {
 PASSING: Final = frozenset(
     {
         *(1020, 1028, 1037, 1038, 1041, 1042, 1043, 1053, 1077, 1078, 1079, 1080, 1152),
-        *(1158, 1159, 1160, 1161, 1180, 1184, 1188, 1189, 1190, 1205, 1206, 1213, 1317, 1412),
+        *(1158, 1159, 1160, 1161, 1180, 1184, 1188, 1189, 1190, 1205, 1206, 1213, 1317),
         *(1613, 1614, 1637, 1927, 1969, 2002, 2003, 2005, 2006, 2012, 2013, 2014, 2055),
         *(3024, 3101, 3168, 3170, 3572, 4031, 4032),
     }
