@@ -1,16 +1,25 @@
 """The bounded hand-over between the reading and the applying thread, which merges what waits.
 
 While a commit is slow, arriving transactions pile up and become one larger batch; when nothing is going on, a batch is
-one transaction. That is all the batching there is: load makes large commits, idleness makes quick ones, and nothing
-ever waits on purpose.
+one transaction. That is all the batching there is: load makes large commits, idleness makes quick ones.
+
+Transactions that are decoded together cost little more than one. So where few rows come at a time, the next ones stay
+where they are, undecoded, while a commit is under way: nobody could take them before its end.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import deque
+from typing import Final
 
 from cdcrep.changes import Batch, merge
+
+FEW_ROWS: Final = 100
+"""Up to so many rows in a batch, what follows it may wait undecoded."""
+
+REST_SECONDS: Final = 0.02
+"""For which it waits at most: what a source sends faster than this must be read beside a commit."""
 
 
 class Handover:
@@ -24,6 +33,7 @@ class Handover:
         self._waiting: deque[Batch] = deque()
         self._rows = self._bytes = 0
         self._changed = threading.Condition()
+        self._wanted = False
         self._closed = False
         self._finished = False
         self._failure: BaseException | None = None
@@ -36,9 +46,17 @@ class Handover:
             if self._closed:
                 return False
             self._waiting.append(batch)
+            self._wanted = False
             self._count(batch, 1)
             self._changed.notify_all()
             return True
+
+    def rest(self, after: Batch) -> None:
+        """Wait a moment for the taking thread to want more than this batch, if it has few rows."""
+        if after.rows > FEW_ROWS:
+            return
+        with self._changed:
+            self._changed.wait_for(lambda: self._wanted or self._closed, REST_SECONDS)
 
     def take(self) -> Batch | None:
         """Remove and merge what waits, in order, waiting for something to come; None: closed or finished.
@@ -47,6 +65,8 @@ class Handover:
         """
         with self._changed:
             while not self._waiting and not self._closed and not self._finished:
+                self._wanted = True
+                self._changed.notify_all()
                 self._changed.wait()
             if self._closed:
                 return None

@@ -76,6 +76,7 @@ class Replication:
                 reached("engine.received")
                 if not self._handover.put(batch):
                     return
+                self._handover.rest(batch)
             self._handover.finish()
         except BaseException as failure:
             self._handover.fail(failure)

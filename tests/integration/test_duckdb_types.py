@@ -14,6 +14,7 @@ from cdcrep.changes import INSERT, Changes
 from cdcrep.connector import Chunk
 from cdcrep.errors import DataError
 from cdcrep.table import Table
+from cdcrep_connectors.duckdb import rows as duckdb_rows
 from cdcrep_connectors.duckdb.sink import DuckDBSink
 from tests.integration.duckdb_target import batch, load, open_sink, rows_of, text_rows
 from tests.integration.postgres_source import arrow_rows, source
@@ -169,12 +170,28 @@ def stream(sink: DuckDBSink, number: int, table: Table, rows: pa.Table) -> None:
     sink.apply(batch(str(number), Changes(table, operations, rows)))
 
 
+def stream_each(sink: DuckDBSink, number: int, table: Table, rows: pa.Table) -> None:
+    for row in range(len(rows)):
+        stream(sink, 100 * number + row, table, rows.slice(row, 1))
+
+
+def stream_many(sink: DuckDBSink, number: int, table: Table, rows: pa.Table) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(duckdb_rows, "FEW_ROWS", 0)
+        patch.setattr(duckdb_rows, "LISTED_ROWS", 0)
+        stream(sink, number, table, rows)
+
+
 Write = Callable[[DuckDBSink, int, Table, pa.Table], None]
 
-both_ways = pytest.mark.parametrize(("write", "rows"), [(copy, 1), (stream, 2)], ids=["copied", "streamed"])
+all_ways = pytest.mark.parametrize(
+    ("write", "rows"),
+    [(copy, 1), (stream_each, 2), (stream, 2), (stream_many, 2)],
+    ids=["copied", "streamed as parameters", "streamed as a list", "streamed as an Arrow table"],
+)
 
 
-@both_ways
+@all_ways
 def test_every_value_stays_the_same(source_database: Database, tmp_path: Path, write: Write, rows: int) -> None:
     tables = carried(source_database, VALUES)
     sink = open_sink(tmp_path / "target.duckdb", *(table for table, _, _ in tables.values()))
@@ -192,7 +209,7 @@ def test_every_value_stays_the_same(source_database: Database, tmp_path: Path, w
     }
 
 
-@both_ways
+@all_ways
 def test_a_value_that_duckdb_does_not_have_is_refused_by_name(
     source_database: Database, tmp_path: Path, write: Write, rows: int
 ) -> None:
@@ -209,7 +226,7 @@ def test_a_value_that_duckdb_does_not_have_is_refused_by_name(
     sink.close()
 
 
-@both_ways
+@all_ways
 def test_a_column_kept_as_text_holds_every_value(
     source_database: Database, tmp_path: Path, write: Write, rows: int
 ) -> None:

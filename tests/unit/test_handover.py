@@ -6,10 +6,13 @@ import threading
 
 import pytest
 
+from cdcrep import handover as handover_module
 from cdcrep.changes import Batch
 from cdcrep.errors import TransientError
 from cdcrep.handover import Handover
 from cdcrep.position import Position
+from cdcrep.testing.contract_data import batch as make_batch
+from cdcrep.testing.contract_data import inserted, table
 from tests.servers.waiting import DEADLINE_SECONDS
 
 
@@ -97,3 +100,53 @@ def test_taking_after_the_end_returns_nothing() -> None:
 
     assert handover.take() is not None
     assert handover.take() is None
+
+
+def resting(handover: Handover, after: Batch) -> threading.Thread:
+    thread = threading.Thread(target=handover.rest, args=(after,), daemon=True)
+    thread.start()
+    return thread
+
+
+@pytest.fixture
+def for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handover_module, "REST_SECONDS", 10 * DEADLINE_SECONDS)
+
+
+@pytest.mark.usefixtures("for_ever")
+def test_what_follows_a_small_batch_waits_until_more_is_wanted() -> None:
+    handover = Handover(max_rows=10, max_bytes=10)
+    handover.put(batch("a"))
+    thread = resting(handover, batch("a"))
+    handover.take()
+    was_resting = thread.is_alive()
+
+    wanting = threading.Thread(target=handover.take, daemon=True)
+    wanting.start()
+    thread.join(DEADLINE_SECONDS)
+
+    assert was_resting
+    assert not thread.is_alive()
+    handover.close()
+    wanting.join(DEADLINE_SECONDS)
+
+
+@pytest.mark.usefixtures("for_ever")
+def test_closing_ends_a_rest() -> None:
+    handover = Handover(max_rows=10, max_bytes=10)
+    thread = resting(handover, batch("a"))
+
+    handover.close()
+    thread.join(DEADLINE_SECONDS)
+
+    assert not thread.is_alive()
+
+
+@pytest.mark.usefixtures("for_ever")
+def test_nothing_waits_behind_many_rows() -> None:
+    rows = (inserted(table("items"), str(i), None, None) for i in range(handover_module.FEW_ROWS + 1))
+    thread = resting(Handover(max_rows=10, max_bytes=10), make_batch(1, *rows))
+
+    thread.join(DEADLINE_SECONDS)
+
+    assert not thread.is_alive()

@@ -101,7 +101,7 @@ def _insert_few(connection: DuckDBPyConnection, target: Target, rows: pa.Table) 
 def _insert_offered(connection: DuckDBPyConnection, target: Target, r: Relation) -> None:
     columns = zip(target.table.columns, target.types, strict=True)
     values = ", ".join(r.value(i, column, type_) for i, (column, type_) in enumerate(columns))
-    changed(connection, f"INSERT INTO {target.name} ({_names(target)}) SELECT {values} FROM {r.sql}")
+    changed(connection, f"INSERT INTO {target.name} ({_names(target)}) SELECT {values} FROM {r.sql}", r.parameters)
 
 
 def _delete_few(connection: DuckDBPyConnection, target: Target, keys: pa.Table) -> None:
@@ -118,7 +118,7 @@ def _delete_offered(connection: DuckDBPyConnection, target: Target, r: Relation,
     columns = _identity(target)
     names = ", ".join(quote(column.name) for column, _ in columns)
     values = ", ".join(r.value(i, column, type_) for i, (column, type_) in zip(positions, columns, strict=True))
-    changed(connection, f"DELETE FROM {target.name} WHERE ({names}) IN (SELECT {values} FROM {r.sql})")
+    changed(connection, f"DELETE FROM {target.name} WHERE ({names}) IN (SELECT {values} FROM {r.sql})", r.parameters)
 
 
 def _identity(target: Target) -> list[tuple[Column, str]]:
@@ -155,6 +155,7 @@ def _carry(connection: DuckDBPyConnection, target: Target, net: Net) -> None:
             f"CREATE OR REPLACE TEMP TABLE cdcrep_carried AS SELECT {', '.join(values)}, "
             f"t.rowid AS cdcrep_row, r.c{lacks} AS cdcrep_lacks "
             f"FROM {r.sql} LEFT JOIN {target.name} t ON {' AND '.join(equal)}",
+            r.parameters,
         )
     if carried != len(net.rows):
         raise DivergedError(
@@ -216,6 +217,7 @@ def _remove(connection: DuckDBPyConnection, target: Target, net: NetRows) -> int
             f"DELETE FROM {target.name} WHERE rowid IN (SELECT id FROM (SELECT t.rowid AS id, {count} AS copies, "
             f"row_number() OVER (PARTITION BY {number} ORDER BY t.rowid) AS copy FROM {target.name} t JOIN {r.sql} "
             f"ON {same}) WHERE copy <= copies)",
+            r.parameters,
         )
 
 

@@ -44,6 +44,9 @@ TEMPORAL: Final = frozenset({Kind.DATE, Kind.TIMESTAMP, Kind.TIMESTAMPTZ})
 NEED_CARE: Final = frozenset({Kind.BYTES, Kind.INTERVAL, Kind.ARRAY})
 """Kinds whose text DuckDB's own cast does not understand; so it is with years before Christ."""
 
+ERA: Final = " BC"
+"""How the text form of what is before Christ ends."""
+
 EQUAL_BUT_DIFFERENT: Final = frozenset({Kind.FLOAT32, Kind.FLOAT64, Kind.INTERVAL, Kind.ARRAY})
 """Kinds of which DuckDB calls values equal that differ: 0.0 and -0.0, 1 month and 30 days."""
 
@@ -87,7 +90,7 @@ def from_text(kind: ColumnType, target: str, text: str) -> str:
 
 def from_parameter(kind: ColumnType, target: str, parameter: str, value: str | None) -> str:
     """Return the same for a parameter of a known value, plainer where the value needs no care: planning costs time."""
-    before_christ = kind.kind in TEMPORAL and value is not None and value.endswith(" BC")
+    before_christ = kind.kind in TEMPORAL and value is not None and value.endswith(ERA)
     if target == TEXT or not (kind.kind in NEED_CARE or before_christ):
         return f"CAST({parameter} AS {target})"
     return from_text(kind, target, f"CAST({parameter} AS {TEXT})")

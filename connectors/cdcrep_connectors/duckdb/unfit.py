@@ -31,7 +31,7 @@ def unfit(
                 column, type_ = target.table.columns[ordinal], target.types[ordinal]
                 try:
                     value = relation.value(i, column, type_)
-                    first_row(connection, f"SELECT max(hash({value})) FROM {relation.sql}")
+                    first_row(connection, f"SELECT max(hash({value})) FROM {relation.sql}", relation.parameters)
                 except VALUE_ERRORS:
                     return _error(target, column, type_, where)
     return DataError(f"{target.table.id}: a value cannot be held by the target{where}")
