@@ -68,9 +68,13 @@ class Backfill:
         if not todo:
             return checkpoint
         self._say(self._sink.prepare([table for table in todo if table.id not in checkpoint.tables]))
-        snapshot = self._source.start() if checkpoint.position is None else self._source.snapshot()
+        interrupted = {
+            table.id: copied for table in todo if (copied := checkpoint.tables.get(table.id)) and copied.chunks
+        }
+        take = self._source.start if checkpoint.position is None else self._source.snapshot
+        snapshot = take(interrupted)
         try:
-            plan = self._plan(snapshot, todo, checkpoint)
+            plan = self._plan(snapshot, todo, interrupted)
             position = checkpoint.position or snapshot.position
             self._sink.register(plan.copied, None if checkpoint.position else position)
             self._copy(snapshot, plan)
@@ -91,6 +95,8 @@ class Backfill:
     def stop(self) -> None:
         """End soon; chunks that are not durable yet are rolled back. Thread-safe."""
         self._stopping.set()
+        # It may be looking up what changed since an interrupted copy began.
+        self._source.stop()
         with self._lock:
             for loader in self._loaders:
                 loader.cancel()
@@ -108,15 +114,14 @@ class Backfill:
             self._sink.release(gone)
             self._say([f"no longer replicated: {', '.join(map(str, gone))}; the target's tables stay as they are"])
 
-    def _plan(self, snapshot: Snapshot, tables: Sequence[Table], checkpoint: Checkpoint) -> Plan:
+    def _plan(self, snapshot: Snapshot, tables: Sequence[Table], interrupted: Mapping[TableId, Copied]) -> Plan:
         copied: dict[TableId, Copied] = {}
         chunks: list[Chunk] = []
         completed: list[Table] = []
         for table in tables:
-            before = checkpoint.tables.get(table.id)
-            before = before if before and before.chunks else None
+            before = interrupted.get(table.id)
             remaining = list(snapshot.chunks(table, before))
-            afresh = Copied(snapshot.position, snapshot=snapshot.note)
+            afresh = Copied(snapshot.position, snapshot=snapshot.note(table))
             if before is None:
                 copied[table.id] = afresh
                 if self._pipeline.on_existing == "keep":

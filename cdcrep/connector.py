@@ -113,8 +113,6 @@ class Snapshot(Protocol):
     """A frozen view of the source that several threads can read tables from."""
 
     position: Position
-    note: str
-    """Becomes `Copied.snapshot`."""
 
     def chunks(self, table: Table, copied: Copied | None) -> Sequence[Chunk]:
         """Cut a table into what is still to be copied, given what `copied` says is there already (None: nothing).
@@ -123,6 +121,13 @@ class Snapshot(Protocol):
         `overlapping`: the engine then has the target start that table over. Chunks that complete a copy hold every row
         that differs from the first snapshot or that no durable chunk covers: with the rows gone whose keys are not
         among `keys`, the target then shows this snapshot. No row is in two of the chunks, which are written at once.
+        """
+        ...
+
+    def note(self, table: Table) -> str:
+        """Return what becomes `Copied.snapshot` of a table that is copied from here on, whose `chunks` were asked for.
+
+        The target keeps it and nobody prints it: it may hold values of keys, which names of chunks must not.
         """
         ...
 
@@ -186,16 +191,21 @@ class Source(Protocol):
         """
         ...
 
-    def start(self) -> Snapshot:
+    def start(self, interrupted: Mapping[TableId, Copied] | None = None) -> Snapshot:
         """Create the place from which changes are kept for us (a slot) and a snapshot that shows exactly that place.
 
-        Called only while the target holds no position; what a crash between an earlier `start` and the first
-        position left behind is replaced, since nothing was copied under it.
+        `interrupted` are the copies that will be completed from it, as in `snapshot`. Called only while the target
+        holds no position; what a crash between an earlier `start` and the first position left behind is replaced, since
+        nothing was copied under it.
         """
         ...
 
-    def snapshot(self) -> Snapshot:
-        """Take a snapshot with its exact position, for tables that are added later or whose copy was interrupted."""
+    def snapshot(self, interrupted: Mapping[TableId, Copied] | None = None) -> Snapshot:
+        """Take a snapshot with its exact position, for tables that are added later or whose copy was interrupted.
+
+        `interrupted` are all copies that will be completed from it: what they need may be looked up once for all. Long
+        work of that kind ends soon, with a TransientError, after `stop`.
+        """
         ...
 
     def stream(

@@ -63,17 +63,20 @@ class MemorySource:
             raise SetupError(obstacle.what, hint=obstacle.hint)
         return []
 
-    def start(self) -> MemorySnapshot:
+    def start(self, interrupted: Mapping[TableId, Copied] | None = None) -> MemorySnapshot:
         """Create the slot, or replace it, and a snapshot of its place."""
         with self.database.changed:
             self.database.slots[self.pipeline.name] = Slot(len(self.database.log))
-            return self.snapshot()
+            return self.snapshot(interrupted)
 
-    def snapshot(self) -> MemorySnapshot:
+    def snapshot(
+        self,
+        interrupted: Mapping[TableId, Copied] | None = None,  # noqa: ARG002 - nothing is looked up for them
+    ) -> MemorySnapshot:
         """Freeze the tables as they are now."""
         with self.database.changed:
             rows = {table.id: self.database.rows(str(table.id)) for table in self.tables()}
-            return MemorySnapshot(self.database.position, str(self.options.chunks), rows)
+            return MemorySnapshot(self.database.position, self.options.chunks, rows)
 
     def stream(
         self, after: Position, copied: Mapping[TableId, Copied], until: Position | None = None
@@ -201,7 +204,8 @@ class MemorySnapshot:
     """Rows as they were at a position."""
 
     position: Position
-    note: str
+    count: int
+    """Chunks of a table that is copied from here on."""
     rows: Mapping[TableId, Sequence[Row]]
 
     def chunks(self, table: Table, copied: Copied | None) -> list[Chunk]:
@@ -211,12 +215,16 @@ class MemorySnapshot:
         """
         if copied is not None and not table.key:
             copied = None
-        count = int(copied.snapshot if copied is not None else self.note)
+        count = int(copied.snapshot) if copied is not None else self.count
         names = [f"{i}/{count}" for i in range(count)]
         chunks = [Chunk(table, name, overlapping=copied is not None) for name in names]
         done = copied.chunks if copied is not None else frozenset()
         named = [replace(c, name=f"{c.name}@{self.position}") if c.name in done else c for c in chunks]
         return [replace(chunk, rows=len(self._rows(chunk))) for chunk in named]
+
+    def note(self, table: Table) -> str:  # noqa: ARG002 - the same for all
+        """Remember how many chunks there are."""
+        return str(self.count)
 
     def read(self, chunk: Chunk) -> Mapping[str, Stream]:
         """Offer record batches in text form."""

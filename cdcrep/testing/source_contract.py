@@ -70,12 +70,12 @@ class Following:
         tables = source.tables()
         sink.prepare(tables)
         snapshot = source.start()
-        copied = {each.id: Copied(snapshot.position, snapshot=snapshot.note) for each in tables}
+        chunks = [chunk for each in tables for chunk in snapshot.chunks(each, None)]
+        copied = {each.id: Copied(snapshot.position, snapshot=snapshot.note(each)) for each in tables}
         sink.register(copied, snapshot.position)
         loader = sink.loader()
-        for each in tables:
-            for chunk in snapshot.chunks(each, None):
-                loader.load(chunk, snapshot.read(chunk))
+        for chunk in chunks:
+            loader.load(chunk, snapshot.read(chunk))
         snapshot.close()
         return cls(origin, source, sink, snapshot.position, copied)
 
@@ -436,7 +436,7 @@ class SourceContract:
         sink = MemorySink(SELECTED, MemorySink.Options(url=f"memory:{uuid.uuid4()}"))
         sink.open()
         sink.prepare([tables[ITEMS.id]])
-        copied = Copied(first.position, snapshot=first.note)
+        copied = Copied(first.position, snapshot=first.note(tables[ITEMS.id]))
         sink.register({ITEMS.id: copied}, first.position)
         if len(chunks) > 1:
             sink.loader().load(chunks[0], first.read(chunks[0]))
@@ -444,8 +444,9 @@ class SourceContract:
         first.close()
         origin.commit(*(Update("shop.items", {"id": str(i)}, {"note": "after"}) for i in range(100, 200)))
         origin.commit(*(Delete("shop.items", {"id": str(i)}) for i in range(150, 250)), item(5000), item(150))
+        origin.commit(*(Update("shop.items", {"id": str(i)}, {"id": str(i - 1000)}) for i in range(1090, 1100)))
 
-        second = source.snapshot()
+        second = source.snapshot({ITEMS.id: copied} if copied.chunks else None)
         expected = ordered(origin.rows(ITEMS))
         copied = replace(copied, position=second.position)
         sink.register({ITEMS.id: copied})

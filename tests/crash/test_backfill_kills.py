@@ -13,7 +13,6 @@ from tests.crash.observer import select
 from tests.crash.pipeline import Pipeline
 from tests.crash.workload_sessions import SourceDatabase, run_script
 from tests.servers.database import Database
-from tests.servers.mysql_database import MySQLDatabase
 
 ROWS = 30_000
 SMALL_CHUNKS = ("--set", "source.chunk_bytes=1048576")
@@ -85,8 +84,7 @@ def test_a_killed_backfill_keeps_its_finished_chunks(pipeline: Pipeline[Any]) ->
 
     assert (killed.code, again.code) == (-9, 0), again.output
     assert durable >= 12
-    # What changed since the first view can be told apart only where rows bear the mark of their transaction.
-    assert (f"rows={ROWS - ROWS // 1000}" in again.output) == isinstance(pipeline.source, MySQLDatabase)
+    assert f"rows={ROWS - ROWS // 1000}" not in again.output
     assert same(pipeline)
     assert left_behind(pipeline.source) == []
 
@@ -105,6 +103,6 @@ def test_a_backfill_that_is_killed_while_it_tidies_up_is_completed_by_the_next(
     again = command(pipeline, "backfill")
 
     assert (killed.code, again.code) == (-9, 0), again.output
-    assert (f"rows={ROWS - ROWS // 1000 + 1}" in again.output) == isinstance(pipeline.source, MySQLDatabase)
+    assert f"rows={ROWS - ROWS // 1000 + 1}" not in again.output
     assert same(pipeline)
     assert left_behind(pipeline.source) == []

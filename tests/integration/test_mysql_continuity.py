@@ -15,6 +15,7 @@ from cdcrep.errors import DivergedError, SetupError, TransientError
 from cdcrep_connectors.mysql import stream
 from cdcrep_connectors.mysql.position import parse_position
 from cdcrep_connectors.mysql.source import MySQLSource
+from tests.integration.interrupted_copy import InterruptedCopy
 from tests.integration.mysql_following import database_on, here, ids, last_position, read, run, source_of
 from tests.servers.fix_mysql import StartMySQL
 from tests.servers.mysql_binaries import RELEASES, find_binaries
@@ -61,6 +62,17 @@ def test_without_gtids_a_restart_goes_on_at_its_place_in_the_file(by_file: MySQL
     assert parse_position(position).reached.gtids is None
     assert found == [0, 1, 10, 11, 20, 21, 30, 31]
     assert ids(read(by_file, position, copied)) == []
+
+
+def test_without_gtids_an_interrupted_copy_goes_on(by_file: MySQLDatabase) -> None:
+    run(by_file, "INSERT INTO t VALUES (1), (2), (3)")
+    with closing(source_of(by_file)) as source:
+        copy = InterruptedCopy.begun(by_file, source)
+        run(by_file, "UPDATE t SET id = 4 WHERE id = 1", "FLUSH BINARY LOGS", "DELETE FROM t WHERE id = 2")
+        expected = copy.goes_on(lambda: run(by_file, "INSERT INTO t VALUES (5)"))
+
+    assert sorted(copy.rows) == expected == [(3,), (4,)]
+    assert copy.changed() == [(4,)]
 
 
 def test_without_gtids_a_prepared_transaction_survives_a_restart(by_file: MySQLDatabase) -> None:

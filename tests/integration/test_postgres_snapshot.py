@@ -126,7 +126,7 @@ def test_an_interrupted_copy_is_completed_with_rows_that_moved(source_database: 
         chunks = list(first.chunks(table, None))
         finished = chance.sample(chunks, k=len(chunks) // 2 + 1)
         target = {row[0]: row for chunk in finished for row in rows(first, chunk)}
-        note, position = first.note, first.position
+        note, position = first.note(table), first.position
     with writing(source_database, random.getrandbits(32)) as done:
         wait_until(lambda: done[0] > 500, what="writers have moved rows")
     copied = Copied(position, snapshot=note, chunks=frozenset(chunk.name for chunk in finished))
@@ -151,7 +151,7 @@ def test_a_copy_that_is_interrupted_twice_is_completed(source_database: Database
         (table,) = opened.tables()
         (begun, *_) = first.chunks(table, None)
         target = {row[0]: row for row in rows(first, begun)}
-        copied = Copied(first.position, snapshot=first.note, chunks=frozenset([begun.name]))
+        copied = Copied(first.position, snapshot=first.note(table), chunks=frozenset([begun.name]))
     with source(source_database, chunk_bytes=CHUNK) as opened:
         catch_up = opened.snapshot().chunks(table, copied)[-1]
         copied = replace(copied, chunks=copied.chunks | {catch_up.name})
@@ -173,7 +173,7 @@ def test_a_rewritten_table_is_copied_whole(source_database: Database) -> None:
     with started(source_database) as (opened, first):
         (table,) = opened.tables()
         names = frozenset(chunk.name for chunk in first.chunks(table, None))
-        copied = Copied(first.position, snapshot=first.note, chunks=names)
+        copied = Copied(first.position, snapshot=first.note(table), chunks=names)
     source_database.execute("VACUUM FULL t")
     with source(source_database, chunk_bytes=CHUNK) as opened:
         second = opened.snapshot()
@@ -205,7 +205,7 @@ def test_a_table_without_a_key_starts_over(source_database: Database) -> None:
 
     with started(source_database) as (opened, snapshot):
         (table,) = opened.tables()
-        copied = Copied(snapshot.position, snapshot=snapshot.note, chunks=frozenset(["anything"]))
+        copied = Copied(snapshot.position, snapshot=snapshot.note(table), chunks=frozenset(["anything"]))
         chunks = snapshot.chunks(table, copied)
 
         assert not any(chunk.overlapping for chunk in chunks)

@@ -140,7 +140,7 @@ class Follower:
             for table in opened.tables():
                 if not names or table.name in names:
                     chunks = frozenset(chunk.name for chunk in snapshot.chunks(table, None))
-                    self.copied[table.id] = Copied(snapshot.position, True, snapshot.note, chunks)
+                    self.copied[table.id] = Copied(snapshot.position, True, snapshot.note(table), chunks)
             self.position = self.position or snapshot.position
 
     def catch_up(self) -> None:

@@ -405,7 +405,7 @@ def interrupt_a_copy(shop: Shop) -> None:
     tables = source.tables()
     sink.prepare(tables)
     snapshot = source.start()
-    copied = Copied(snapshot.position, snapshot=snapshot.note)
+    copied = Copied(snapshot.position, snapshot=snapshot.note(tables[0]))
     sink.register({table.id: copied for table in tables}, snapshot.position)
     for table in tables:
         chunk = snapshot.chunks(table, None)[0]

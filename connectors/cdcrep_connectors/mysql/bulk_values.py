@@ -54,7 +54,7 @@ def value_lists(rows: NamedRows, most_bytes: int, dialect: Dialect = MYSQL) -> I
         DataError: a column holds a value that MySQL has no form for.
     """
     for texts in _slices(rows, dialect):
-        row = _rows([_literal(text) for text in texts], ",", "NULL")
+        row = _rows([literal(text) for text in texts], ",", "NULL")
         written = _join(pa.scalar("(", LARGE), row, pa.scalar("),", LARGE), pa.scalar("", LARGE))
         for piece in _pieces(written, most_bytes):
             # Without the last comma.
@@ -79,17 +79,33 @@ def conditions(rows: NamedRows, dialect: Dialect) -> Iterator[bytes]:
         DataError: a column holds a value that MySQL has no form for.
     """
     for texts in _slices(rows, dialect):
-        literals = [_literal(text) for text in texts]
+        literals = [literal(text) for text in texts]
         for start in range(0, len(literals[0]), CONDITION_ROWS):
-            some = [literal.slice(start, CONDITION_ROWS) for literal in literals]
-            if len(some) == 1:
-                yield f"{rows.names[0]} IN ({','.join(some[0].to_pylist())})".encode()
-                continue
-            # Not (a, b) IN ((…), (…)): of a single pair MariaDB makes a search through the whole table.
-            parts: list[Any] = []
-            for name, literal in zip(rows.names, some, strict=True):
-                parts += [pa.scalar(f"{' AND ' if parts else ''}{name} = ", LARGE), literal]
-            yield " OR ".join(_join(*parts, pa.scalar("", LARGE)).to_pylist()).encode()
+            yield condition(rows.names, [each.slice(start, CONDITION_ROWS) for each in literals]).encode()
+
+
+def condition(names: Sequence[str], literals: Sequence[pa.Array]) -> str:
+    """Write the condition for rows whose columns hold one of the values that are written so."""
+    if len(literals) == 1:
+        return f"{names[0]} IN ({','.join(literals[0].to_pylist())})"
+    # Not (a, b) IN ((…), (…)): of a single pair MariaDB makes a search through the whole table.
+    parts: list[Any] = []
+    for name, values in zip(names, literals, strict=True):
+        parts += [pa.scalar(f"{' AND ' if parts else ''}{name} = ", LARGE), values]
+    return " OR ".join(_join(*parts, pa.scalar("", LARGE)).to_pylist())
+
+
+def literal(text: ColumnText) -> pa.Array:
+    """Write a column's values as SQL."""
+    match text.form:
+        case Form.NUMBER:
+            return text.values
+        case Form.PLAIN:
+            return _wrapped("'", text.values, "'")
+        case Form.TEXT:
+            return _wrapped("'", _escaped(text.values, QUOTES), "'")
+        case Form.HEX:
+            return _wrapped("x'", text.values, "'")
 
 
 def _slices(rows: NamedRows, dialect: Dialect) -> Iterator[list[ColumnText]]:
@@ -123,18 +139,6 @@ def _pieces(rows: pa.Array, most_bytes: int) -> Iterator[memoryview]:
         end = max(end, start + 1)
         yield written[offsets[start] : offsets[end]]
         start = end
-
-
-def _literal(text: ColumnText) -> pa.Array:
-    match text.form:
-        case Form.NUMBER:
-            return text.values
-        case Form.PLAIN:
-            return _wrapped("'", text.values, "'")
-        case Form.TEXT:
-            return _wrapped("'", _escaped(text.values, QUOTES), "'")
-        case Form.HEX:
-            return _wrapped("x'", text.values, "'")
 
 
 def _field(text: ColumnText) -> pa.Array:

@@ -7,9 +7,8 @@ many rows, it is cut by the next column.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, Final
 
 from cdcrep.table import INTEGERS, Table
@@ -42,31 +41,49 @@ class _Part:
 
 
 @dataclass(frozen=True)
-class KeyRange:
-    """A part of a table."""
+class KeyRanges:
+    """All keys of a table, cut at n - 1 bounds: the first of n ranges has no beginning, the last one no end."""
 
-    condition: str
-    """SQL behind the table's name; empty: all rows."""
-    share: float
-    """Of the table's rows, by estimate."""
+    names: tuple[str, ...] = ()
+    """SQL names of the key's columns, as its index has them."""
+    bounds: tuple[Bound, ...] = ()
+    """Where the ranges from the second on begin, ascending by the server's comparison."""
+
+    def __len__(self) -> int:
+        """Count the ranges."""
+        return len(self.bounds) + 1
+
+    def condition(self, index: int) -> str:
+        """Return SQL behind the table's name for the rows of a range; empty: all rows."""
+        start = self.bounds[index - 1] if index else ()
+        after = self.bounds[index] if index < len(self.bounds) else ()
+        return _where(_between(self.names, start, after))
+
+    def within(self, chosen: Collection[int]) -> str:
+        """Write the condition for keys in some of the ranges, with as few comparisons of a key as a search needs."""
+        every = frozenset(chosen)
+        return self._search([i for i in range(len(self)) if not i or (i in every) != (i - 1 in every)], every)
+
+    def _search(self, starts: Sequence[int], chosen: frozenset[int]) -> str:
+        """Write the condition for keys in some of the runs of ranges that begin so."""
+        if len(starts) == 1:
+            return "TRUE" if starts[0] in chosen else "FALSE"
+        half = len(starts) // 2
+        below = _compared(self.names, self.bounds[starts[half] - 1], "<", "<")
+        return f"IF({below}, {self._search(starts[:half], chosen)}, {self._search(starts[half:], chosen)})"
 
 
-WHOLE: Final = KeyRange("", 1.0)
-
-
-def key_ranges(ask: Ask, table: Table, count: int, rows: int) -> list[KeyRange]:
-    """Cut a table of about so many rows into about `count` ranges, which together are all of it."""
+def key_ranges(ask: Ask, table: Table, count: int, rows: int) -> tuple[KeyRanges, list[float]]:
+    """Cut a table of about so many rows into about `count` ranges; return also the share of the rows that each has."""
     count = min(count, MOST_CHUNKS)
     if count < 2 or not table.key:
-        return [WHOLE]
+        return KeyRanges(), [1.0]
     cutter = _Cutter(ask, table, max(rows // count, 1))
     parts = cutter.ascending(_merged(cutter.parts(), cutter.target))
     total = max(sum(part.rows for part in parts), 1)
-    bounds: list[Bound] = [*(part.start for part in parts), ()]
-    return [
-        KeyRange(_where(_between(cutter.names, start, after)), part.rows / total)
-        for (start, after), part in zip(pairwise(bounds), parts, strict=True)
-    ] or [WHOLE]
+    bounds = tuple(part.start for part in parts[1:])
+    ranges = KeyRanges(tuple(cutter.names), bounds) if bounds else KeyRanges()
+    return ranges, [part.rows / total for part in parts] or [1.0]
 
 
 class _Cutter:

@@ -46,9 +46,9 @@ class MySQLSource:
         self._catalog: Catalog | None = None
         self._snapshots: list[MySQLSnapshot] = []
         self._tally = Tally()
-        self._stream = BinlogStream(
-            self._connect, self._look_up, self._look_again, options=options, pipeline=pipeline, tally=self._tally
-        )
+        self._stream = self._reader(self._tally)
+        # What the copies lack was counted when it was copied.
+        self._changes = self._reader(Tally())
 
     def obstacles(self) -> list[Obstacle]:
         """Find everything that stands in the way, all at once, changing nothing."""
@@ -71,14 +71,20 @@ class MySQLSource:
         refuse_fatal(self.obstacles())
         return []
 
-    def start(self) -> MySQLSnapshot:
+    def start(self, interrupted: Mapping[TableId, Copied] | None = None) -> MySQLSnapshot:
         """Take a snapshot with its exact position."""
-        return self.snapshot()
+        return self.snapshot(interrupted)
 
-    def snapshot(self) -> MySQLSnapshot:
+    def snapshot(self, interrupted: Mapping[TableId, Copied] | None = None) -> MySQLSnapshot:
         """Take a snapshot with its exact position, locking out writers for a moment."""
         open_snapshot = partial(
-            MySQLSnapshot, self._options, self._program_name, self._pipeline.copy_workers, self._tally
+            MySQLSnapshot,
+            self._options,
+            self._program_name,
+            self._pipeline.copy_workers,
+            self._tally,
+            read_log=self._read_log,
+            interrupted=interrupted,
         )
         try:
             snapshot = open_snapshot()
@@ -100,6 +106,7 @@ class MySQLSource:
     def stop(self) -> None:
         """Make a running `stream` end soon; thread-safe, also before it started."""
         self._stream.stop()
+        self._changes.stop()
 
     def current(self) -> Position:
         """Return a position at or after every transaction that has committed by now."""
@@ -125,11 +132,13 @@ class MySQLSource:
     def tear_down(self) -> list[str]:
         """Do nothing but end a stream that is open: nothing was created at the server."""
         self._stream.close()
+        self._changes.close()
         return []
 
     def close(self) -> None:
         """End every connection; idempotent."""
         self._stream.close()
+        self._changes.close()
         with self._lock:
             snapshots, self._snapshots = self._snapshots, []
             session, self._session, self._catalog = self._session, None, None
@@ -137,6 +146,15 @@ class MySQLSource:
             snapshot.close()
         if session is not None and session.open:
             session.close()
+
+    def _reader(self, tally: Tally) -> BinlogStream:
+        options, pipeline = self._options, self._pipeline
+        return BinlogStream(
+            self._connect, self._look_up, self._look_again, options=options, pipeline=pipeline, tally=tally
+        )
+
+    def _read_log(self, after: Position, tables: Collection[TableId], until: Position) -> Iterator[Batch]:
+        return self._changes.stream(after, dict.fromkeys(tables, Copied(after)), until)
 
     def _between_writers(self, open_snapshot: Callable[[], MySQLSnapshot]) -> MySQLSnapshot:
         """Take a snapshot of tables that nobody writes meanwhile.

@@ -119,7 +119,7 @@ class PostgresSnapshot:
         self._name: str = exported
         self._newest: int = newest
         self._block: int = block
-        self.note = f"xmin {horizon}"
+        self._horizon_now: int = horizon
 
     def chunks(self, table: Table, copied: Copied | None) -> Sequence[Chunk]:
         """Cut a table into ranges of pages, without those that are copied already.
@@ -138,6 +138,10 @@ class PostgresSnapshot:
             if done:
                 chunks.append(self._catch_up(table, part, done, horizon or 0))
         return chunks
+
+    def note(self, table: Table) -> str:  # noqa: ARG002 - the same for all
+        """Remember the xmin horizon."""
+        return f"xmin {self._horizon_now}"
 
     def read(self, chunk: Chunk) -> Mapping[str, Stream]:
         """Offer a chunk as `arrow`, `pgcopy-text` and, where every column allows it, in COPY's binary form.

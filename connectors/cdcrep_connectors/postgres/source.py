@@ -87,12 +87,18 @@ class PostgresSource:
         refuse_fatal(obstacles(found))
         return set_up_publication(found, self._open(), replicated)
 
-    def start(self) -> PostgresSnapshot:
+    def start(
+        self,
+        interrupted: Mapping[TableId, Copied] | None = None,  # noqa: ARG002 - each table is looked at by itself
+    ) -> PostgresSnapshot:
         """Create the slot and a snapshot of exactly its consistent point; replaces a slot that is not in use."""
         slot = replace_slot(self._open(), self._options, self._slot, self._application_name)
         return self._keep(PostgresSnapshot(self._options, slot, self._application_name))
 
-    def snapshot(self) -> PostgresSnapshot:
+    def snapshot(
+        self,
+        interrupted: Mapping[TableId, Copied] | None = None,  # noqa: ARG002 - each table is looked at by itself
+    ) -> PostgresSnapshot:
         """Take a snapshot with its exact position by creating a slot for a moment."""
         session = self._open()
         name = f"{self._slot[:40]}_{session.info.backend_pid}_{next(_serial)}"
