@@ -15,14 +15,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import cdcrep
 from cdcrep.errors import SetupError
 
 SYSTEM: Final = Path("/")
-SERVERS: Final = {"usr/sbin/mysqld": False, "usr/sbin/mariadbd": True}
-"""Where packages put the server, below their root -> whether it is MariaDB's."""
+SERVERS: Final = {"usr/sbin/mariadbd": True, "usr/sbin/mysqld": False}
+"""Where packages put the server, below their root -> whether it is MariaDB's, whose packages have both names."""
 VARIABLE: Final = "CDCREP_MYSQL_ROOT"
 UNPRIVILEGED_ID: Final = 65534
 INITIALISING_SECONDS: Final = 120.0
@@ -54,6 +54,9 @@ LIBRARY_PLACES: Final = (
 class Programs:
     """A server's program with its files: unpacked below `root`, or the system's (`root` is `/`)."""
 
+    syncs: ClassVar[bool] = True
+    """What the server writes is flushed to the disk, also where `libeatmydata1` was unpacked with it."""
+
     root: Path
     is_mariadb: bool
 
@@ -79,7 +82,7 @@ class Programs:
 
     def tool(self, path: str) -> list[str]:
         """Return the command line that runs a program, such as `usr/bin/mariadb-binlog`."""
-        loader = [] if self.root == SYSTEM else loader_command(self.root)
+        loader = [] if self.root == SYSTEM else loader_command(self.root, syncs=self.syncs)
         return [*loader, str(self.root / path)]
 
     def reported_version(self, **identity: Any) -> str:
@@ -169,13 +172,16 @@ def find_programs() -> Programs:
     )
 
 
-def loader_command(directory: Path) -> list[str]:
-    """Return what goes before a program of an unpacked folder, so that it finds the libraries unpacked with it."""
+def loader_command(directory: Path, *, syncs: bool) -> list[str]:
+    """Return what goes before a program of an unpacked folder, so that it finds the libraries unpacked with it.
+
+    Without `syncs`, fsync does nothing where `libeatmydata1` is among them.
+    """
     libraries = [place for pattern in LIBRARY_PLACES for place in sorted(directory.glob(pattern)) if place.is_dir()]
     loader = next(path for place in libraries for path in sorted(place.glob("ld-linux-*.so.*")))
     command = [str(loader), "--library-path", ":".join(str(place) for place in libraries)]
-    ignored_syncs = [path for place in libraries for path in place.glob("libeatmydata.so")]
-    return [*command, "--preload", str(ignored_syncs[0])] if ignored_syncs else command
+    ignoring = [] if syncs else [path for place in libraries for path in place.glob("libeatmydata.so")]
+    return [*command, "--preload", str(ignoring[0])] if ignoring else command
 
 
 def unprivileged() -> dict[str, Any]:

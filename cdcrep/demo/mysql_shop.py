@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import secrets
 import shlex
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, Self
 
 import pymysql
@@ -23,11 +22,10 @@ from cdcrep.demo.mysql_statements import (
     KEY,
     MANY_ORDERS,
     NOTE,
-    OWN_CUSTOMER,
     SCHEMA,
     THEIR_LINES,
 )
-from cdcrep.demo.shop import OWNER, REPLICATOR, Connection
+from cdcrep.demo.shop import OWNER, REPLICATOR, Connection, Shop
 from cdcrep.errors import TransientError
 
 SETTINGS: Final = {
@@ -36,6 +34,8 @@ SETTINGS: Final = {
     "binlog_format": "ROW",
     "binlog_row_image": "FULL",
     "binlog_row_metadata": "FULL",
+    "innodb_flush_log_at_trx_commit": "1",
+    "sync_binlog": "1",
     "innodb_buffer_pool_size": "128M",
     "max_connections": "100",
     "skip_name_resolve": "ON",
@@ -43,7 +43,7 @@ SETTINGS: Final = {
 MYSQL_SETTINGS: Final = {"gtid_mode": "ON", "enforce_gtid_consistency": "ON", "mysqlx": "OFF", "secure_file_priv": ""}
 
 DATABASE_NAME: Final = "MySQL or MariaDB"
-REMARK: Final = ""
+REMARK: Final = ", fsync on"
 HOST: Final = "127.0.0.1"
 PRIVILEGES: Final = (
     f"GRANT ALL ON *.* TO {OWNER}@'{HOST}'",
@@ -91,28 +91,16 @@ class MySQLConnection:
         self._connection.close()
 
 
-class MySQLShop:
+class MySQLShop(Shop):
     """The shop's database on a running server, with one user who owns it and one who may only replicate it."""
 
     def __init__(self, server: MySQLServer) -> None:
-        self.changes: Sequence[str] = CHANGES
-        self.options = ""
+        super().__init__(f"mysql://{{role}}@{HOST}:{server.port}/shop", CHANGES, columns=COLUMNS, key=KEY)
         self._server = server
-        self._passwords = {role: secrets.token_urlsafe(24) for role in (OWNER, REPLICATOR)}
-        self.rows = 0
-        self.history = 0
-        """Events that were there from the beginning."""
-
-    def url(self, role: str) -> str:
-        """Return a role's URL, without its password."""
-        return f"mysql://{role}@{HOST}:{self._server.port}/shop"
-
-    def password(self, role: str) -> str:
-        """Return a role's password."""
-        return self._passwords[role]
 
     def connect(self) -> MySQLConnection:
         """Connect as the owner, in autocommit mode and UTC."""
+        isolation = "tx_isolation" if self._server.is_mariadb else "transaction_isolation"
         connection = pymysql.connect(
             host=HOST,
             port=self._server.port,
@@ -120,20 +108,16 @@ class MySQLShop:
             password=self.password(OWNER),
             charset="utf8mb4",
             autocommit=True,
-            init_command="SET time_zone = '+00:00', transaction_isolation = 'READ-COMMITTED', "
-            "innodb_lock_wait_timeout = 5"
-            if not self._server.is_mariadb
-            else "SET time_zone = '+00:00', tx_isolation = 'READ-COMMITTED', innodb_lock_wait_timeout = 5",
+            init_command=f"SET time_zone = '+00:00', {isolation} = 'READ-COMMITTED', innodb_lock_wait_timeout = 5",
         )
         return MySQLConnection(connection)
 
     def create(self, orders: int, tell: Callable[[str, int], None]) -> None:
         """Create users, database and tables, and fill them with about four rows per order; tell table and row count."""
-        sizes = {"orders": orders, "customers": orders // 4, "events": orders // 4, "products": max(orders // 40, 1)}
-        self.history = sizes["events"]
+        sizes = self._sizes(orders)
         with self._server.connect() as connection, connection.cursor() as cursor:
             for role in (OWNER, REPLICATOR):
-                cursor.execute(f"CREATE USER {role}@'{HOST}' IDENTIFIED BY %s", [self._passwords[role]])
+                cursor.execute(f"CREATE USER {role}@'{HOST}' IDENTIFIED BY %s", [self.password(role)])
             for statement in PRIVILEGES:
                 cursor.execute(statement)
         with self.connect() as shop:
@@ -157,23 +141,15 @@ class MySQLShop:
             connection.execute(statement.encode(), (writer,))
 
     def begin_backlog(self, connection: Connection) -> None:
-        """Add a customer whom the writers never choose."""
+        """Add the customer of the backlog."""
         # Else the key 0 would stand for the next one.
         connection.execute(b"SET sql_mode = concat(@@sql_mode, ',NO_AUTO_VALUE_ON_ZERO')")
-        connection.execute(OWN_CUSTOMER.encode())
+        super().begin_backlog(connection)
 
     def place_orders(self, connection: Connection, orders: int, lines: int) -> int:
         """Place orders of that customer with some lines each; return the number of new rows."""
         sizes = {"orders": orders, "lines": lines}
         return sum(connection.execute(each.encode(), sizes).rowcount for each in (MANY_ORDERS, THEIR_LINES))
-
-    def columns(self, connection: Connection, table: str) -> Mapping[str, str]:
-        """Return names and types of a table's columns in order."""
-        return dict(connection.execute(COLUMNS.encode(), (table,)).fetchall())
-
-    def key(self, connection: Connection, table: str) -> list[str]:
-        """Return the columns of a table's primary key."""
-        return [name for (name,) in connection.execute(KEY.encode(), (table,)).fetchall()]
 
     def text(self, columns: Mapping[str, str]) -> str:
         """Return the SQL that makes one text of these columns of a row, each value preceded by its length."""
@@ -188,15 +164,14 @@ class MySQLShop:
         return text, f"{program} --defaults-extra-file={shlex.quote(credentials)} shop"
 
 
+open_shop: Final = MySQLShop
+"""Returns the shop on a server, which is still to be created."""
+
+
 def start_server() -> MySQLServer:
     """Return a server to enter, of whatever programs are at hand."""
     programs = find_programs()
     return MySQLServer(programs, {**SETTINGS, **({} if programs.is_mariadb else MYSQL_SETTINGS)})
-
-
-def open_shop(server: MySQLServer) -> MySQLShop:
-    """Return the shop, which is still to be created."""
-    return MySQLShop(server)
 
 
 @contextlib.contextmanager

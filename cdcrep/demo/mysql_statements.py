@@ -120,7 +120,6 @@ NOTE: Final = """
 INSERT INTO shop.events SELECT writer, value, 'transaction', now(6), '{}' FROM shop.counters WHERE writer = %s
 """
 
-OWN_CUSTOMER: Final = "INSERT INTO shop.customers (id, name) VALUES (0, 'Wholesale')"
 MANY_ORDERS: Final = """
 INSERT INTO shop.orders (customer_id, total) SELECT 0, 9.75 FROM stock.numbers WHERE i <= %(orders)s
 """

@@ -6,7 +6,7 @@ import contextlib
 import secrets
 import shlex
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from string import Template
 from typing import Any, Final
 
@@ -21,13 +21,12 @@ from cdcrep.demo.postgres_statements import (
     FIRST_ROWS,
     KEY,
     MANY_ORDERS,
-    OWN_CUSTOMER,
     PRIVILEGES,
     PUBLICATION,
     RECORD,
     SCHEMA,
 )
-from cdcrep.demo.shop import OWNER, REPLICATOR, Connection
+from cdcrep.demo.shop import OWNER, REPLICATOR, Connection, Shop
 from cdcrep.errors import TransientError
 
 DATABASE_NAME: Final = "PostgreSQL"
@@ -55,25 +54,13 @@ TEXT: Final = {
 FRAMED: Final = "coalesce(length({0}) || ':' || {0}, 'NULL')"
 
 
-class PostgresShop:
+class PostgresShop(Shop):
     """The shop's database on a running server, with one role that owns it and one that may only replicate it."""
 
     def __init__(self, server: PostgresServer) -> None:
-        self.changes: Sequence[str] = CHANGES
-        self.options = OPTIONS
+        address = f"postgresql://{{role}}@127.0.0.1:{server.port}/{DATABASE}"
+        super().__init__(address, CHANGES, columns=COLUMNS, key=KEY, options=OPTIONS)
         self._server = server
-        self._passwords = {role: secrets.token_urlsafe(24) for role in (OWNER, REPLICATOR)}
-        self.rows = 0
-        self.history = 0
-        """Events that were there from the beginning."""
-
-    def url(self, role: str) -> str:
-        """Return a role's URL, without its password."""
-        return f"postgresql://{role}@127.0.0.1:{self._server.port}/{DATABASE}"
-
-    def password(self, role: str) -> str:
-        """Return a role's password."""
-        return self._passwords[role]
 
     def connect(self) -> psycopg.Connection[Any]:
         """Connect as the owner, in autocommit mode."""
@@ -81,12 +68,11 @@ class PostgresShop:
 
     def create(self, orders: int, tell: Callable[[str, int], None]) -> None:
         """Create roles, database and tables, and fill them with about four rows per order; tell table and row count."""
-        sizes = {"orders": orders, "customers": orders // 4, "events": orders // 4, "products": max(orders // 40, 1)}
-        self.history = sizes["events"]
+        sizes = self._sizes(orders)
         with psycopg.connect(self._server.url, autocommit=True) as connection:
             for role, attributes in ((OWNER, "LOGIN"), (REPLICATOR, "LOGIN REPLICATION")):
                 statement = f"CREATE ROLE {role} {attributes} PASSWORD {{}}"
-                connection.execute(sql.SQL(statement).format(self._passwords[role]))
+                connection.execute(sql.SQL(statement).format(self.password(role)))
             connection.execute(f"CREATE DATABASE {DATABASE} OWNER {OWNER}")
         with self.connect() as connection:
             connection.execute(SCHEMA)
@@ -105,22 +91,10 @@ class PostgresShop:
         """Raise a writer's counter in the transaction that is open, and note its number among the events."""
         connection.execute(RECORD.encode(), (writer,))
 
-    def begin_backlog(self, connection: Connection) -> None:
-        """Add a customer whom the writers never choose."""
-        connection.execute(OWN_CUSTOMER.encode())
-
     def place_orders(self, connection: Connection, orders: int, lines: int) -> int:
         """Place orders of that customer with some lines each; return the number of new rows."""
         row = connection.execute(MANY_ORDERS.encode(), {"orders": orders, "lines": lines}).fetchone()
         return int(row[0]) if row else 0
-
-    def columns(self, connection: Connection, table: str) -> Mapping[str, str]:
-        """Return names and types of a table's columns in order."""
-        return dict(connection.execute(COLUMNS.encode(), (table,)).fetchall())
-
-    def key(self, connection: Connection, table: str) -> list[str]:
-        """Return the columns of a table's primary key."""
-        return [name for (name,) in connection.execute(KEY.encode(), (f"shop.{table}",)).fetchall()]
 
     def text(self, columns: Mapping[str, str]) -> str:
         """Return the SQL that makes one text of these columns of a row, each value preceded by its length."""
@@ -134,14 +108,13 @@ class PostgresShop:
         return f"127.0.0.1:{self._server.port}:*:{OWNER}:{self.password(OWNER)}\n", command
 
 
+open_shop: Final = PostgresShop
+"""Returns the shop on a server, which is still to be created."""
+
+
 def start_server() -> PostgresServer:
     """Return a server to enter, of whatever programs are at hand."""
     return PostgresServer(find_binaries(), settings=SETTINGS, password=secrets.token_urlsafe(24))
-
-
-def open_shop(server: PostgresServer) -> PostgresShop:
-    """Return the shop, which is still to be created."""
-    return PostgresShop(server)
 
 
 @contextlib.contextmanager

@@ -135,8 +135,6 @@ WITH counted AS (UPDATE shop.counters SET value = value + 1 WHERE writer = %s RE
 INSERT INTO shop.events SELECT writer, value, 'transaction', clock_timestamp(), '{}' FROM counted
 """
 
-# A customer of its own, whom the writers never choose, keeps it out of their way.
-OWN_CUSTOMER: Final = "INSERT INTO shop.customers (id, name) VALUES (0, 'Wholesale')"
 MANY_ORDERS: Final = """
 WITH placed AS (
     INSERT INTO shop.orders (customer_id, total) SELECT 0, 9.75 FROM generate_series(1, %(orders)s) RETURNING id
@@ -152,5 +150,5 @@ WHERE table_schema = 'shop' AND table_name = %s ORDER BY ordinal_position
 """
 KEY: Final = """
 SELECT a.attname FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)
-WHERE i.indrelid = %s::regclass AND i.indisprimary
+WHERE i.indrelid = ('shop.' || %s)::regclass AND i.indisprimary
 """

@@ -13,12 +13,14 @@ import pytest
 from rich.console import Console
 
 from cdcrep.cli.program import main
-from cdcrep.demo import run
-from cdcrep.demo.mysql_programs import find_programs
+from cdcrep.demo import mysql_shop, run
+from cdcrep.demo.mysql_programs import VARIABLE, find_programs
 from cdcrep.demo.play import play
 from cdcrep.demo.postgres_server import find_binaries
 from cdcrep.errors import ConfigError, SetupError
 from tests.servers.fix_postgres import unavailable
+from tests.servers.mysql_binaries import RELEASES
+from tests.servers.mysql_binaries import find_binaries as tests_binaries
 from tests.servers.waiting import wait_until
 
 pytestmark = pytest.mark.servers
@@ -108,6 +110,27 @@ def test_the_demonstration_of_mysql_survives_its_kills_and_finds_what_is_spoilt(
     assert figure(output, "rows") > 16_000
     assert sorted(file.name for file in directory.iterdir()) == ["demo.duckdb", "demo.log", "demo.toml"]
     assert not running_in(directory)
+
+
+@pytest.mark.parametrize("release", ["mysql-9.7", "mariadb-11.8"])
+def test_a_shop_opens_on_either_server_which_really_syncs(release: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    try:
+        root = tests_binaries(RELEASES[release]).root
+    except SetupError as error:
+        unavailable(str(error))
+    monkeypatch.setenv(VARIABLE, str(root))
+
+    with mysql_shop.start_server() as server:
+        shop = mysql_shop.open_shop(server)
+        shop.create(40, lambda _table, _rows: None)
+        with shop.connect() as connection:
+            (settings,) = connection.execute(b"SELECT @@sync_binlog, @@innodb_flush_log_at_trx_commit").fetchall()
+        loaded = Path(f"/proc/{server.pid}/maps").read_text()
+
+    assert server.is_mariadb is release.startswith("mariadb")
+    assert settings == (1, 1)
+    assert "libeatmydata" not in loaded
+    assert shop.rows > 40
 
 
 def test_every_way_to_spoil_the_copy_is_found(directory: Path) -> None:

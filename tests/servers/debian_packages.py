@@ -71,7 +71,7 @@ def unpack(suite: str, packages: Sequence[str], version: str, directory: Path) -
     """Unpack the packages, the first of which must have a version that begins with `version`, into `directory`.
 
     The folder holds `usr` and the like afterwards, and `packages.txt`, a list of their names with versions. It appears
-    when it is complete. With `libeatmydata1` among the packages, `loader_command` makes programs skip fsync.
+    when it is complete. With `libeatmydata1` among the packages, `loader_command` can make programs skip fsync.
 
     Raises:
         NotInstallableError: no Debian tools, no mirror answered, or the suite has another version by now.

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
 from cdcrep.demo.mysql_programs import SYSTEM, Programs, home_directory, unprivileged
 from cdcrep.errors import SetupError
@@ -42,7 +42,6 @@ class Release:
         return "CDCREP_TEST_" + re.sub(r"\W", "_", self.name).upper()
 
 
-# Tests crash servers, not machines: without fsync statements on tables take a fraction of their time.
 NO_SYNC: Final = "libeatmydata1"
 MARIADB_PACKAGES: Final = ("mariadb-server-core", "mariadb-client-core", NO_SYNC)
 
@@ -63,6 +62,9 @@ NoServerError = SetupError
 @dataclass(frozen=True)
 class Binaries(Programs):
     """A server's program with its files: unpacked below `root`, or the system's (`root` is `/`)."""
+
+    # Tests crash servers, not machines: without fsync statements on tables take a fraction of their time.
+    syncs: ClassVar[bool] = False
 
     release: Release
 
