@@ -166,7 +166,7 @@ class BatchAssembler:
             raise DataError("a file of the source's binary log ends in the middle of a transaction")
         self._decoder.forget()
         if events.types[index] == EventType.ROTATE:
-            rotate = read_rotate(events.content(index), 0)
+            rotate = read_rotate(events.content(index))
             self._progress = replace(self._progress, file=rotate.file, offset=rotate.position)
         elif self._progress.gtids is None:
             self._check_file(int(integers(events.buffer, "<u4")[events.start[index]]))

@@ -10,7 +10,7 @@ import pytest
 from cdcrep.errors import DataError
 from cdcrep_connectors.mysql import control_events, gtid_events
 from cdcrep_connectors.mysql.control_events import Heartbeat, Rotate
-from cdcrep_connectors.mysql.event_types import EventFlag, EventType
+from cdcrep_connectors.mysql.event_types import EventType
 from cdcrep_connectors.mysql.expansion import expand
 from cdcrep_connectors.mysql.gtid_events import MariadbGtidFlag
 from cdcrep_connectors.mysql.gtid_sets import GtidSet
@@ -28,11 +28,10 @@ def contents(server: str, kind: EventType) -> list[bytes]:
     return [plain.content(i) for i, found in enumerate(plain.types.tolist()) if found == kind]
 
 
-def test_a_rotate_names_the_next_file_and_whether_it_is_real() -> None:
+def test_a_rotate_names_the_next_file() -> None:
     content = struct.pack("<Q", 4) + b"binlog.000007"
 
-    assert control_events.read_rotate(content, EventFlag.ARTIFICIAL) == Rotate("binlog.000007", 4, artificial=True)
-    assert not control_events.read_rotate(content, 0).artificial
+    assert control_events.read_rotate(content) == Rotate("binlog.000007", 4)
 
 
 def test_a_heartbeat_says_how_far_the_server_is() -> None:
@@ -40,13 +39,6 @@ def test_a_heartbeat_says_how_far_the_server_is() -> None:
 
     assert control_events.read_heartbeat(b"binlog.000007", 900) == Heartbeat("binlog.000007", 900)
     assert control_events.read_heartbeat_v2(second) == Heartbeat("binlog.000007", 1 << 33)
-
-
-@pytest.mark.parametrize(("server", "version"), [("mysql-9.7", "9.7."), ("mariadb-11.8", "11.8.")])
-def test_the_format_names_the_server(server: str, version: str) -> None:
-    (content,) = contents(server, EventType.FORMAT_DESCRIPTION)
-
-    assert control_events.read_format_description(content).server_version.startswith(version)
 
 
 def test_gtid_events_of_mysql_name_transactions_and_when_they_committed() -> None:
@@ -150,31 +142,6 @@ def test_compressed_statements_are_read() -> None:
     ]
 
     assert any(text.startswith("CREATE TABLE squeezed_too") for text in texts)
-
-
-def test_what_a_statement_needs_is_named() -> None:
-    (variable,) = contents("mysql-9.7", EventType.USER_VAR)
-
-    assert control_events.read_session_variable(variable, "USER_VAR").name == "v"
-    assert control_events.read_session_variable(b"\2" + bytes(8), "INTVAR").kind == "insert_id"
-    assert control_events.read_session_variable(bytes(16), "RAND").kind == "rand"
-
-
-def test_statements_behind_rows_are_read() -> None:
-    (query,) = contents("mysql-9.7", EventType.ROWS_QUERY)
-    annotated = [control_events.read_annotate_rows(c) for c in contents("mariadb-11.8", EventType.ANNOTATE_ROWS)]
-
-    assert control_events.read_rows_query(query) == "INSERT INTO squeezed (v) VALUES ('annotated')"
-    assert any(text.startswith("INSERT INTO numbers") for text in annotated)
-
-
-def test_the_rest_of_mariadbs_events_is_read() -> None:
-    (checkpoint, *_) = contents("mariadb-11.8", EventType.BINLOG_CHECKPOINT)
-
-    assert control_events.read_binlog_checkpoint(checkpoint).startswith("binlog.0")
-    control_events.check_start_encryption(b"\1" + bytes(16))
-    with pytest.raises(DataError, match="encrypted by an unknown scheme"):
-        control_events.check_start_encryption(b"\2" + bytes(16))
 
 
 def test_the_last_writer_of_a_domain_counts() -> None:
