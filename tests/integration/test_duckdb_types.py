@@ -14,7 +14,8 @@ from cdcrep.changes import INSERT, Changes
 from cdcrep.connector import Chunk
 from cdcrep.errors import DataError
 from cdcrep.table import Table
-from cdcrep_connectors.duckdb import rows as duckdb_rows
+from cdcrep_connectors.duckdb import apply
+from cdcrep_connectors.duckdb import rows as rows_module
 from cdcrep_connectors.duckdb.sink import DuckDBSink
 from tests.integration.duckdb_target import batch, load, open_sink, rows_of, text_rows
 from tests.integration.postgres_source import arrow_rows, source
@@ -177,8 +178,9 @@ def stream_each(sink: DuckDBSink, number: int, table: Table, rows: pa.Table) -> 
 
 def stream_many(sink: DuckDBSink, number: int, table: Table, rows: pa.Table) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(duckdb_rows, "FEW_ROWS", 0)
-        patch.setattr(duckdb_rows, "LISTED_ROWS", 0)
+        for limit in ("FEW_ROWS", "FEW_KEYS"):
+            patch.setattr(apply, limit, 0)
+        patch.setattr(rows_module, "LISTED_ROWS", 0)
         stream(sink, number, table, rows)
 
 

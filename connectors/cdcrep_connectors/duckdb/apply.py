@@ -16,7 +16,7 @@ from duckdb import DuckDBPyConnection
 from cdcrep.errors import DivergedError
 from cdcrep.fold import Net, NetRows
 from cdcrep.table import Column
-from cdcrep_connectors.duckdb.rows import Relation, are_few, as_parameters, offered
+from cdcrep_connectors.duckdb.rows import FEW_KEYS, FEW_ROWS, Relation, are_few, as_parameters, offered
 from cdcrep_connectors.duckdb.shape import Target, quote
 from cdcrep_connectors.duckdb.statements import changed
 from cdcrep_connectors.duckdb.types import EQUAL_BUT_DIFFERENT
@@ -60,7 +60,7 @@ def apply_rows(connection: DuckDBPyConnection, target: Target, net: NetRows) -> 
 
 def insert(connection: DuckDBPyConnection, target: Target, rows: pa.Table) -> None:
     """Insert rows of all the source's columns."""
-    if are_few(rows):
+    if are_few(rows, FEW_ROWS):
         _insert_few(connection, target, rows)
         return
     with offered(connection, rows) as r:
@@ -73,7 +73,7 @@ def _delete_all(connection: DuckDBPyConnection, target: Target, parts: Sequence[
     if len(parts) > 1 and all(part.schema.types == parts[0].schema.types for part in parts):
         parts = [pa.concat_tables([part.rename_columns(parts[0].column_names) for part in parts])]
     for keys in parts:
-        if are_few(keys):
+        if are_few(keys, FEW_KEYS):
             _delete_few(connection, target, keys)
             continue
         with offered(connection, keys) as r:
@@ -83,9 +83,10 @@ def _delete_all(connection: DuckDBPyConnection, target: Target, parts: Sequence[
 def _replace(connection: DuckDBPyConnection, target: Target, rows: pa.Table) -> None:
     """Put rows in the place of those under their keys."""
     positions = target.table.key_positions
-    if are_few(rows):
-        _delete_few(connection, target, rows.select(list(positions)))
-        _insert_few(connection, target, rows)
+    keys = rows.select(list(positions))
+    if are_few(keys, FEW_KEYS):
+        _delete_few(connection, target, keys)
+        insert(connection, target, rows)
         return
     with offered(connection, rows) as r:
         _delete_offered(connection, target, r, positions)
@@ -109,8 +110,11 @@ def _delete_few(connection: DuckDBPyConnection, target: Target, keys: pa.Table) 
     names = [quote(column.name) for column, _ in columns]
     # Constants let DuckDB skip row groups by their smallest and largest values.
     expressions, parameters = as_parameters(keys, columns)
-    each = [" AND ".join(map("{} = {}".format, names, row)) for row in expressions]
-    changed(connection, f"DELETE FROM {target.name} WHERE {' OR '.join(each)}", parameters)
+    if len(names) == 1:
+        condition = f"{names[0]} IN ({', '.join(row[0] for row in expressions)})"
+    else:
+        condition = " OR ".join(" AND ".join(map("{} = {}".format, names, row)) for row in expressions)
+    changed(connection, f"DELETE FROM {target.name} WHERE {condition}", parameters)
 
 
 def _delete_offered(connection: DuckDBPyConnection, target: Target, r: Relation, positions: Sequence[int]) -> None:
@@ -198,7 +202,7 @@ def _insert_carried(connection: DuckDBPyConnection, target: Target, expected: in
 def _remove(connection: DuckDBPyConnection, target: Target, net: NetRows) -> int:
     """Delete as many copies of each row as `counts` says; return how many rows were there to delete."""
     table = target.table
-    if are_few(net.removed):
+    if are_few(net.removed, FEW_KEYS):
         return _remove_few(connection, target, net)
     numbered = pa.table(
         [*net.removed.columns, pa.array(net.counts), pa.array(np.arange(len(net.counts)))],

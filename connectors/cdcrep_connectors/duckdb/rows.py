@@ -22,7 +22,10 @@ from cdcrep_connectors.duckdb.types import ERA, from_parameter, from_text
 REGISTERED: Final = "cdcrep_rows"
 
 FEW_ROWS: Final = 2
-"""Up to here a parameter for each cell is quickest. Constants also let DuckDB skip what cannot hold them."""
+"""Up to here a parameter for each cell is quickest."""
+
+FEW_KEYS: Final = 6
+"""Up to here it is for keys, which as constants also let DuckDB skip what cannot hold them."""
 
 LISTED_ROWS: Final = 100
 LISTED_BYTES: Final = 256 << 10
@@ -73,9 +76,9 @@ def typed(value: str, column: Column, target: str, *, text: bool) -> str:
     return from_text(column.type, target, value) if text else f"CAST({value} AS {target})"
 
 
-def are_few(rows: pa.Table) -> bool:
-    """Tell whether rows are better handed over as parameters."""
-    return 0 < rows.num_rows <= FEW_ROWS and all(map(is_text, rows.schema.types))
+def are_few(rows: pa.Table, most: int) -> bool:
+    """Tell whether rows are no more than `most` and in text form, and so better handed over as parameters."""
+    return 0 < rows.num_rows <= most and all(map(is_text, rows.schema.types))
 
 
 def as_parameters(rows: pa.Table, columns: Sequence[tuple[Column, str]]) -> tuple[list[list[str]], list[str | None]]:
