@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from cdcrep.connector import Copied, Obstacle
-from cdcrep.errors import SetupError
+from cdcrep.errors import DataError, SetupError
 from cdcrep.table import Column, ColumnType, Kind, Table
 from cdcrep.testing.contract_data import FIRST, INT, TEXT, batch, following, inserted, pipeline, table
 from cdcrep_connectors.mysql.options import ServerOptions
@@ -130,3 +130,21 @@ def test_an_interrupted_copy_into_a_table_with_another_unique_index_begins_again
 
     assert unfinished == {"all"}
     assert begun_again == set()
+
+
+@either_family
+def test_a_key_that_may_be_too_long_is_remarked_and_such_a_row_stops(target: MySQLTarget) -> None:
+    words = table("words", id=TEXT, v=INT)
+    sink = following(target.sink(pipeline()), {words: [("a" * 768, "1")]})
+
+    (remark,) = [each for each in obstacles(target, words) if "VARCHAR(768)" in each.what]
+    with pytest.raises(DataError) as raised:
+        sink.apply(batch(1, inserted(words, "a" * 769, "2")))
+    sink.close()
+
+    assert not remark.fatal
+    assert "limit the column's length" in remark.hint
+    assert "shop.words" in raised.value.message
+    assert "'id'" in raised.value.message
+    assert raised.value.hint
+    assert target.rows(words) == [("a" * 768, "1")]

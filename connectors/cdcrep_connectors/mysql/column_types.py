@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -63,6 +64,13 @@ FIXED_BYTES: Final = {
     Kind.INTERVAL: 6,
 }
 """Bytes that a value takes in an index, at most."""
+
+
+LENGTH: Final = re.compile(
+    r"(?:character varying|character|varchar|char|varbinary|binary)\((?P<length>\d+)\)", re.IGNORECASE
+)
+SHORT: Final = {"enum(": 255, "inet4": 15, "inet6": 45, "name": 63, '"char"': 1}
+"""Types of text without a length of their own -> characters of their longest value."""
 
 
 @dataclass(frozen=True)
@@ -131,10 +139,23 @@ def declared(type_: str, dialect: Dialect) -> str:
 
 
 def limited_keys(table: Table, dialect: Dialect) -> list[tuple[Column, str]]:
-    """Return the key columns that are shorter in the target than at the source, with their types."""
+    """Return the key columns that may hold longer values at the source than in the target, with their types there."""
     types = target_types(table, dialect)
-    shorter = ("VARCHAR(", "VARBINARY(")
-    return [(table.columns[i], types[i]) for i in table.key_positions if types[i].startswith(shorter)]
+    found = [(table.columns[i], types[i]) for i in table.key_positions]
+    return [
+        (column, type_)
+        for column, type_ in found
+        if (room := LENGTH.fullmatch(type_)) and not _longest(column.type) <= int(room["length"])
+    ]
+
+
+def _longest(kind: ColumnType) -> float:
+    """Return how many characters, or bytes, a value of a column has at most at its source."""
+    if limited := LENGTH.match(kind.native):
+        return int(limited["length"])
+    if kind.user_type is not None and kind.user_type.labels:
+        return max(map(len, kind.user_type.labels))
+    return next((length for name, length in SHORT.items() if kind.native.startswith(name)), float("inf"))
 
 
 def _in_key(type_: str, share: int) -> str:

@@ -52,6 +52,11 @@ HINTED: Final[Mapping[int, tuple[Failure, str]]] = {
     1227: (SetupError, _GRANT),
     1290: (SetupError, _READ_ONLY),
     1370: (SetupError, _GRANT),
+    1406: (
+        DataError,
+        "the target's column is shorter: make it wider, or where it is part of a key, which an index limits, change "
+        "the value at the source or leave the table out",
+    ),
     1412: (
         TransientError,
         "the table was truncated or altered after the copy had begun: let it be until the copy is done, or leave it "
@@ -90,7 +95,7 @@ LASTING: Final = frozenset(
 
 REFUSED_DATA: Final = frozenset(
     {
-        *(1022, 1048, 1062, 1136, 1169, 1216, 1217, 1263, 1264, 1265, 1292, 1366, 1367, 1390, 1406, 1411, 1441, 1451),
+        *(1022, 1048, 1062, 1136, 1169, 1216, 1217, 1263, 1264, 1265, 1292, 1366, 1367, 1390, 1411, 1441, 1451),
         *(1452, 1525, 1557, 1586, 1644, 1690, 1761, 1762, 3140, 3141, 3143, 3144, 3146, 3156, 3157, 3617, 3636, 3730),
         *(3819, 3854, 3903, 3995, 4025, 4038, 4161),
     }
@@ -137,7 +142,7 @@ BINLOG_FAILURES: Final[Mapping[re.Pattern[str], tuple[Failure, str]]] = {
 }
 """What the server says when it ends a binary log's stream."""
 
-NAMES_ONLY: Final = frozenset(HINTED) | LASTING - {1064, 1149, 1231} | {1048, 1264, 1265, 1406, 1364, BINLOG_ERROR}
+NAMES_ONLY: Final = frozenset(HINTED) | LASTING - {1064, 1149, 1231} | {1048, 1264, 1265, 1364, BINLOG_ERROR}
 """Errors whose messages quote names and no values."""
 
 TRIGGERED: Final = frozenset({1644})

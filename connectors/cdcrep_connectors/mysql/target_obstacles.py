@@ -120,7 +120,9 @@ def _server(session: Session, tables: Sequence[Table]) -> Iterator[Obstacle]:
 def _table(session: Session, pipeline: Pipeline, table: Table, rights: Rights) -> Iterator[Obstacle]:
     for column, type_ in limited_keys(table, session.dialect):
         yield Obstacle(
-            f"{table.id}: column {column.name!r} is part of the key and becomes {type_}: longer values are refused",
+            f"{table.id}: column {column.name!r} is part of the key and becomes {type_}: a row with a longer value "
+            "would stop the pipeline",
+            f"limit the column's length at the source to that of {type_}, to be sure; or leave the table out",
             fatal=False,
         )
     try:
