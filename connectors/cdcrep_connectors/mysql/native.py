@@ -19,6 +19,10 @@ _NATIVE = re.compile(
     re.DOTALL | re.IGNORECASE,
 )
 
+_WRITTEN = {"'": "''", "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\0": "\\0"}
+"""How the catalogue writes characters of a label that are not written as themselves."""
+_READ = {written: character for character, written in _WRITTEN.items()}
+
 
 @dataclass(frozen=True, slots=True)
 class NativeType:
@@ -72,10 +76,9 @@ def parse_native(text: str) -> NativeType:
 
 
 def quote_label(label: str) -> str:
-    """Write a label as `column_type` does."""
-    return "'" + label.replace("'", "''") + "'"
+    """Write a label as `column_type` does, which is how SQL has it, too."""
+    return "'" + "".join(_WRITTEN.get(character, character) for character in label) + "'"
 
 
 def _unquoted(label: str) -> str:
-    # The catalogue doubles quotes and leaves backslashes as they are.
-    return label[1:-1].replace("''", "'")
+    return re.sub(r"\\.|''", lambda found: _READ.get(found[0], found[0][1:]), label[1:-1], flags=re.DOTALL)
