@@ -65,16 +65,16 @@ def test_ranges_that_are_done_are_not_read_again_but_for_what_changed(filled: My
         copy = InterruptedCopy.begun(filled, source, done=(0, 1, 3))
         durable, copied = copy.copied.chunks, set(copy.rows)
         run(filled, *CHANGES)
-        expected = copy.goes_on(lambda: run(filled, "UPDATE t SET n = 9", "DELETE FROM t WHERE id < 5000"))
+        # The log may be read a little further than to the view, so that some of these are read again, too.
+        later = ("UPDATE t SET n = 9 WHERE id % 1000 IN (0, 100)", "DELETE FROM t WHERE id % 1000 = 110")
+        expected = copy.goes_on(lambda: run(filled, *later))
 
     assert sorted(copy.rows.values()) == expected
     assert len(durable) == 3
     assert not durable & copy.read.keys()
     # Of the rows that the copy had, those that changed, and no others.
     again = {key for keys in copy.read.values() for key in keys} & copied
-    assert 0 < len(again) < 60
-    assert copy.changed() == sorted(key for key in copy.changed() if key not in copied or key in again)
-    assert all(row[2] for key, row in copy.rows.items() if key in set(copy.changed()) and key[0] % 1000 in (0, 60))
+    assert {0, 10, 40, 60} <= {id_ % 1000 for (id_,) in again} <= {0, 10, 40, 60, 100, 110}
 
 
 @every_mysql
@@ -106,10 +106,11 @@ def test_nothing_is_read_where_nothing_changed_and_every_range_is_done(filled: M
     assert copy.read == {}
 
 
-def test_rows_that_were_deleted_and_nothing_else_are_pruned(filled: MySQLDatabase) -> None:
+@pytest.mark.parametrize("removal", ["DELETE FROM t WHERE id % 1000 = 80", "TRUNCATE TABLE t"])
+def test_rows_that_were_removed_without_another_change_are_pruned(filled: MySQLDatabase, removal: str) -> None:
     with closing(source_of(filled)) as source:
         copy = InterruptedCopy.begun(filled, source)
-        run(filled, "DELETE FROM t WHERE id % 1000 = 80")
+        run(filled, removal)
         copy.goes_on(only=lambda _: False)
         expected = copy.goes_on()
 

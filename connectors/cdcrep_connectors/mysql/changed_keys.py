@@ -72,10 +72,12 @@ class ChangedKeys:
         self._distinct, self._pending, self._pending_rows = None, [], 0
 
     def ascending(self) -> pa.Table | None:
-        """Return the keys in an order much like the index's; None: there are none."""
+        """Return the keys in an order much like the index's, none if the table was only emptied; None: no change."""
         self.settle()
-        if self._distinct is None or not self._distinct.num_rows:
+        if self.table is None or self.problem:
             return None
+        if self._distinct is None:
+            return pa.table({name: pa.nulls(0) for name in self.table.key})
         return self._distinct.sort_by([(name, "ascending") for name in self._distinct.column_names]).combine_chunks()
 
     def _append(self, keys: pa.Table) -> None:

@@ -94,7 +94,8 @@ class Interrupted:
             return changed.problem
         if changed.table is not None and not changed.table.same_shape(table):
             return "its columns have changed since"
-        parts = [] if keys is None else [keys.slice(i, CHUNK_KEYS) for i in range(0, len(keys), CHUNK_KEYS)]
+        # At least one part where anything changed: the copy then is pruned.
+        parts = [] if keys is None else [keys.slice(i, CHUNK_KEYS) for i in range(0, max(len(keys), 1), CHUNK_KEYS)]
         return Completion(view, done, parts)
 
     def _changed_since(self, position: Position, table: TableId) -> ChangedKeys | str:

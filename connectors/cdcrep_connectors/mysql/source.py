@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from functools import partial
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from pydantic import BaseModel
 
@@ -25,6 +26,9 @@ from cdcrep_connectors.mysql.position import Place, parse_position
 from cdcrep_connectors.mysql.snapshot import MySQLSnapshot
 from cdcrep_connectors.mysql.stream import BinlogStream
 from cdcrep_connectors.mysql.writer_locks import ServerLockRefusedError, tables_locked
+
+LOOKUP_BYTES: Final = 4 << 20
+"""Of the log that are decoded together to find out what changed since an interrupted copy began."""
 
 
 class MySQLSource:
@@ -46,9 +50,9 @@ class MySQLSource:
         self._catalog: Catalog | None = None
         self._snapshots: list[MySQLSnapshot] = []
         self._tally = Tally()
-        self._stream = self._reader(self._tally)
-        # What the copies lack was counted when it was copied.
-        self._changes = self._reader(Tally())
+        self._stream = self._reader(pipeline, self._tally)
+        # Of what it reads only keys are kept, and what the copies lack was counted when it was copied.
+        self._changes = self._reader(replace(pipeline, max_batch_bytes=LOOKUP_BYTES), Tally())
 
     def obstacles(self) -> list[Obstacle]:
         """Find everything that stands in the way, all at once, changing nothing."""
@@ -147,10 +151,9 @@ class MySQLSource:
         if session is not None and session.open:
             session.close()
 
-    def _reader(self, tally: Tally) -> BinlogStream:
-        options, pipeline = self._options, self._pipeline
+    def _reader(self, pipeline: Pipeline, tally: Tally) -> BinlogStream:
         return BinlogStream(
-            self._connect, self._look_up, self._look_again, options=options, pipeline=pipeline, tally=tally
+            self._connect, self._look_up, self._look_again, options=self._options, pipeline=pipeline, tally=tally
         )
 
     def _read_log(self, after: Position, tables: Collection[TableId], until: Position) -> Iterator[Batch]:
