@@ -57,9 +57,11 @@ class MySQLSnapshot:
         *,
         read_log: ReadLog,
         interrupted: Mapping[TableId, Copied] | None = None,
+        locked: bool = False,
     ) -> None:
         """Open the views; raises SetupError or TransientError where that fails. `tally` counts impossible dates.
 
+        `locked`: the tables are, by the caller, until this returns (`tables_locked`).
         `read_log` is asked what changed since the copies that are to be completed, the `interrupted` ones, began.
         """
         self._options = options
@@ -74,7 +76,7 @@ class MySQLSnapshot:
         try:
             # One for each thread that copies, one for the questions asked meanwhile.
             self._sessions = [open_session(options, program_name) for _ in range(workers + 1)]
-            self.position = open_views(self._sessions, options, program_name)
+            self.position = open_views(self._sessions, options, program_name, locked=locked)
         except BaseException:
             self.close()
             raise

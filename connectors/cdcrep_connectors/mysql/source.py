@@ -159,7 +159,7 @@ class MySQLSource:
     def _read_log(self, after: Position, tables: Collection[TableId], until: Position) -> Iterator[Batch]:
         return self._changes.stream(after, dict.fromkeys(tables, Copied(after)), until)
 
-    def _between_writers(self, open_snapshot: Callable[[], MySQLSnapshot]) -> MySQLSnapshot:
+    def _between_writers(self, open_snapshot: Callable[..., MySQLSnapshot]) -> MySQLSnapshot:
         """Take a snapshot of tables that nobody writes meanwhile.
 
         Raises:
@@ -169,7 +169,7 @@ class MySQLSource:
         tables = [table.id for table in self._survey().tables]
         with ExitStack() as unless_exact:
             with tables_locked(tables, self._options, self._program_name):
-                snapshot = unless_exact.enter_context(closing(open_snapshot()))
+                snapshot = unless_exact.enter_context(closing(open_snapshot(locked=True)))
                 after = self._names()
             if after == before:
                 unless_exact.pop_all()

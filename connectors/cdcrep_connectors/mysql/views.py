@@ -19,7 +19,7 @@ from cdcrep_connectors.mysql.continuity import place_now, query
 from cdcrep_connectors.mysql.mariadb_gtid import MariadbGtidState
 from cdcrep_connectors.mysql.options import SourceOptions
 from cdcrep_connectors.mysql.position import Place, Progress
-from cdcrep_connectors.mysql.writer_locks import server_locked, tables_are_locked
+from cdcrep_connectors.mysql.writer_locks import server_locked
 
 OPEN: Final = "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY"
 ATTEMPTS_SECONDS: Final = 2.0
@@ -54,16 +54,19 @@ def open_session(options: SourceOptions, program_name: str) -> Connection:
     return session
 
 
-def open_views(sessions: Sequence[Connection], options: SourceOptions, program_name: str) -> Position:
+def open_views(
+    sessions: Sequence[Connection], options: SourceOptions, program_name: str, *, locked: bool = False
+) -> Position:
     """Open a view in each session at one place in the log; return its position.
 
+    `locked`: the caller holds those out meanwhile that write the tables that matter (`tables_locked`).
+
     Raises:
-        ServerLockRefusedError: the user may not lock writers out of the server; in a block of `tables_locked`, which
-            holds those out that write the tables that matter, there is no need to.
+        ServerLockRefusedError: the user may not lock writers out of the server, and they are not `locked` out.
         SetupError: there is no binary log.
         TransientError: the lock cannot be had, or an XA transaction is prepared.
     """
-    if tables_are_locked():
+    if locked:
         place = _open_each(sessions, sessions[0])
     else:
         found = _open_without_lock(sessions) if is_mariadb(sessions[0]) else None

@@ -12,7 +12,6 @@ import math
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from contextvars import ContextVar
 from typing import Final
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random
@@ -34,8 +33,6 @@ see that; only giving up lets them go on.
 
 PAUSE_SECONDS: Final = 0.5
 """Mean pause between two attempts, in which the writers go on."""
-
-_tables_locked: Final[ContextVar[bool]] = ContextVar("tables_locked", default=False)
 
 
 class ServerLockRefusedError(SetupError):
@@ -61,7 +58,7 @@ def server_locked(options: SourceOptions, program_name: str) -> Iterator[Connect
 
 @contextmanager
 def tables_locked(tables: Sequence[TableId], options: SourceOptions, program_name: str) -> Iterator[None]:
-    """Lock writers out of tables for the block, in which `open_views` of this thread locks nothing itself.
+    """Lock writers out of tables for the block.
 
     Raises:
         SetupError: the user may not.
@@ -77,18 +74,9 @@ def tables_locked(tables: Sequence[TableId], options: SourceOptions, program_nam
                 f"writers cannot be locked out for the moment in which a copy begins: {error.message}",
                 hint="GRANT RELOAD ON *.*, or LOCK TABLES and SELECT on the tables; `cdcrep check` says to whom",
             ) from error
-        token = _tables_locked.set(True)
-        try:
-            yield
-        finally:
-            _tables_locked.reset(token)
+        yield
         # Where the session was lost, the locks were not held until here.
         query(locking, "UNLOCK TABLES")
-
-
-def tables_are_locked() -> bool:
-    """Tell whether this thread is in a block of `tables_locked`."""
-    return _tables_locked.get()
 
 
 @contextmanager
