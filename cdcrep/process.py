@@ -27,8 +27,11 @@ def _prefer_frugal_pool() -> None:
     """Let Arrow allocate from jemalloc, or from the system where its build has none.
 
     Arrow's default, mimalloc, keeps what one thread allocated and another freed, which is what batches do all day:
-    measured 50 MiB more of resident memory at the same speed.
+    measured 50 MiB more of resident memory at the same speed. What is freed goes back to the system at once: kept for
+    later, as is jemalloc's way, it was 20 MiB more.
     """
     if not os.environ.get(CHOSEN_BY_USER):
         frugal = "jemalloc" in pa.supported_memory_backends()
         pa.set_memory_pool(pa.jemalloc_memory_pool() if frugal else pa.system_memory_pool())
+        if frugal:
+            pa.jemalloc_set_decay_ms(0)

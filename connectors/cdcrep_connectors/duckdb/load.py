@@ -214,8 +214,8 @@ class _Counter(Iterator[pa.RecordBatch]):
             raise
         self.rows += batch.num_rows
         self.bytes += batch.nbytes
-        # DuckDB reads ahead by some batches: the one that it fails on is among the latest.
-        self._recent = [*self._recent[-7:], batch]
+        # DuckDB's threads read ahead by a batch each: the one that it fails on is among the latest.
+        self._recent = [*self._recent[-3:], batch]
         return batch
 
     @property

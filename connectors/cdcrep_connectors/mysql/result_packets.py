@@ -24,7 +24,7 @@ LONGEST: Final = (1 << 24) - 1
 LARGEST: Final = LIMIT - (64 << 20)
 """Bytes of a packet that is received, with all its parts."""
 
-USUAL_BYTES: Final = 8 << 20
+USUAL_BYTES: Final = 4 << 20
 """Size of the buffer unless a row is larger. Only what is used of it occupies memory."""
 
 LEAST_ROOM: Final = 256 << 10

@@ -10,7 +10,7 @@ from cdcrep.columns import LIMIT, SLACK
 from cdcrep.errors import DataError
 from cdcrep_connectors.mysql.packets import HEADER, OK, Packets, cut, needed
 
-USUAL_BYTES: Final = 8 << 20
+USUAL_BYTES: Final = 4 << 20
 """Size of the buffer unless an event is larger. Only what is used of it occupies memory."""
 
 LEAST_ROOM: Final = 256 << 10
