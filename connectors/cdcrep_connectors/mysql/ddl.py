@@ -146,7 +146,7 @@ class Statement:
     """A statement, cut into words; `backslashes`: they escape, as without NO_BACKSLASH_ESCAPES."""
 
     def __init__(self, text: str, schema: str, *, backslashes: bool = True) -> None:
-        self.tokens = list(_tokens(text, _TOKEN if backslashes else _PLAIN_TOKEN))
+        self.tokens = _without_settings(list(_tokens(text, _TOKEN if backslashes else _PLAIN_TOKEN)))
         self.schema = schema
         """The session's database."""
 
@@ -210,6 +210,20 @@ def _tokens(statement: str, pattern: re.Pattern[str]) -> Iterator[Token]:
             yield Token(match["quoted"].replace("``", "`"), kind)
         elif kind != "space":
             yield Token(match[0], kind)
+
+
+def _without_settings(tokens: list[Token]) -> list[Token]:
+    """Leave out MariaDB's SET STATEMENT … FOR, which changes settings for the one statement behind it."""
+    while [token.keyword for token in tokens[:2]] == ["set", "statement"]:
+        depth = 0
+        for i, token in enumerate(tokens):
+            depth += (token.text == "(") - (token.text == ")") if token.kind == "other" else 0
+            if token.keyword == "for" and not depth:
+                tokens = tokens[i + 1 :]
+                break
+        else:
+            break
+    return tokens
 
 
 def _named(tokens: Sequence[Token], schema: str, followed: Collection[TableId]) -> list[TableId]:

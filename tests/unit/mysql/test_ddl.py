@@ -37,6 +37,8 @@ FOLLOWED = frozenset({ITEMS, TableId("shop", "order lines")})
         "alter table `shop`.`items` add column `x` varchar(10) character set latin1 null",
         "ALTER TABLE items ADD COLUMN x decimal(10, 2) unsigned DEFAULT NULL COMMENT 'a, b', ADD y text",
         "ALTER TABLE items ADD COLUMN IF NOT EXISTS x enum('a','b)') NULL",
+        "SET STATEMENT lock_wait_timeout = 5 FOR ALTER TABLE items ADD x int",
+        "SET STATEMENT sql_mode = '' FOR UPDATE other SET note = 'items'",
     ],
 )
 def test_statements_that_change_no_followed_table_pass(statement: str) -> None:
@@ -45,7 +47,14 @@ def test_statements_that_change_no_followed_table_pass(statement: str) -> None:
 
 @pytest.mark.parametrize(
     "statement",
-    ["TRUNCATE items", "truncate table `items`", "TRUNCATE /* now */ shop.items", "TRUNCATE TABLE SHOP.ITEMS"],
+    [
+        "TRUNCATE items",
+        "truncate table `items`",
+        "TRUNCATE /* now */ shop.items",
+        "TRUNCATE TABLE SHOP.ITEMS",
+        "SET STATEMENT lock_wait_timeout=5 FOR TRUNCATE TABLE items",
+        "set /* a */ statement a = (substring('x' from 1 for 1)), b = 'for' for set statement c = 1 for truncate items",
+    ],
 )
 def test_a_truncated_table_is_named(statement: str) -> None:
     assert truncated_table(Statement(statement, "shop"), FOLLOWED) == ITEMS
@@ -76,6 +85,7 @@ def test_a_truncated_table_is_named(statement: str) -> None:
         "ALTER TABLE `order lines` DROP x",
         'ALTER TABLE "items" DROP x',
         "/*!50100 ALTER TABLE items DROP x */",
+        "SET STATEMENT lock_wait_timeout=5 FOR ALTER TABLE items MODIFY note varchar(10) COLLATE utf8mb4_bin",
     ],
 )
 def test_what_is_not_carried_out_stops(statement: str) -> None:
@@ -94,6 +104,7 @@ def test_what_is_not_carried_out_stops(statement: str) -> None:
         "INSERT IGNORE INTO items VALUES (1)",
         "INSERT items VALUES (1)",
         "LOAD DATA INFILE 'x' INTO TABLE items",
+        "SET STATEMENT max_statement_time=5 FOR DELETE FROM items",
     ],
 )
 def test_changes_logged_as_statements_stop(statement: str) -> None:
