@@ -103,7 +103,9 @@ class _Cutter:
         """Yield the parts of all rows whose key begins so, in order."""
         name = self.names[len(first)]
         same = " AND ".join(f"{each} = {value}" for each, value in zip(self.names, first, strict=False))
-        (edges,) = self._ask(f"SELECT min({name}) AS low, max({name}) AS high {self._rows_of}{_where(same)}")
+        # As bytes: of text that is not in the session's character set the driver could make none.
+        asked = f"CAST(min({name}) AS BINARY) AS low, CAST(max({name}) AS BINARY) AS high"
+        (edges,) = self._ask(f"SELECT {asked} {self._rows_of}{_where(same)}")
         low, high = edges["low"], edges["high"]
         scale = None if low is None else scale_of(self._key[len(first)], low, high)
         if scale is not None and scale.first < scale.last:
