@@ -146,7 +146,7 @@ class Statement:
     """A statement, cut into words; `backslashes`: they escape, as without NO_BACKSLASH_ESCAPES."""
 
     def __init__(self, text: str, schema: str, *, backslashes: bool = True) -> None:
-        self.tokens = _without_settings(list(_tokens(text, _TOKEN if backslashes else _PLAIN_TOKEN)))
+        self.tokens = _innermost(list(_tokens(text, _TOKEN if backslashes else _PLAIN_TOKEN)))
         self.schema = schema
         """The session's database."""
 
@@ -212,8 +212,8 @@ def _tokens(statement: str, pattern: re.Pattern[str]) -> Iterator[Token]:
             yield Token(match[0], kind)
 
 
-def _without_settings(tokens: list[Token]) -> list[Token]:
-    """Leave out MariaDB's SET STATEMENT … FOR, which changes settings for the one statement behind it."""
+def _innermost(tokens: list[Token]) -> list[Token]:
+    """Leave out what MariaDB lets stand in front of a statement: SET STATEMENT … FOR, ANALYZE [FORMAT = …]."""
     while [token.keyword for token in tokens[:2]] == ["set", "statement"]:
         depth = 0
         for i, token in enumerate(tokens):
@@ -223,7 +223,9 @@ def _without_settings(tokens: list[Token]) -> list[Token]:
                 break
         else:
             break
-    return tokens
+    analyzed = tokens[4:] if [token.text.lower() for token in tokens[1:3]] == ["format", "="] else tokens[1:]
+    is_analyzed = tokens[:1] and tokens[0].keyword == "analyze" and analyzed and analyzed[0].keyword in _ROW_CHANGES
+    return analyzed if is_analyzed else tokens
 
 
 def _named(tokens: Sequence[Token], schema: str, followed: Collection[TableId]) -> list[TableId]:

@@ -31,6 +31,7 @@ FOLLOWED = frozenset({ITEMS, TableId("shop", "order lines")})
         "CREATE UNIQUE INDEX i ON items (note)",
         "CREATE OR REPLACE DEFINER=`a`@`b` SQL SECURITY DEFINER VIEW v AS SELECT * FROM items",
         "TRUNCATE other -- items\n",
+        "ANALYZE TABLE items",
         "DROP DATABASE elsewhere",
         "/*!40000 ALTER TABLE `items` DISABLE KEYS */",
         "ALTER TABLE items ADD x int",
@@ -105,6 +106,8 @@ def test_what_is_not_carried_out_stops(statement: str) -> None:
         "INSERT items VALUES (1)",
         "LOAD DATA INFILE 'x' INTO TABLE items",
         "SET STATEMENT max_statement_time=5 FOR DELETE FROM items",
+        "ANALYZE UPDATE items SET note = ''",
+        "ANALYZE FORMAT=JSON DELETE FROM items",
     ],
 )
 def test_changes_logged_as_statements_stop(statement: str) -> None:
