@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from typing import Any
 
+import pymysql
 import pytest
 
 from cdcrep.connector import Copied
@@ -163,6 +164,68 @@ def test_a_table_that_is_truncated_before_it_is_read_begins_the_copy_anew(mysql_
 
     assert "truncated" in str(raised.value.hint)
     assert seen == [[2], [2]]
+
+
+@a_mariadb
+@pytest.mark.usefixtures("never_alike")
+def test_a_table_that_is_made_transactional_before_the_locks_is_locked_too(
+    mysql_source: MySQLDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(mysql_source, "CREATE TABLE t (id int PRIMARY KEY)", "CREATE TABLE u (id int PRIMARY KEY) ENGINE = MyISAM")
+    writable: list[bool] = []
+
+    def altered(*arguments: Any) -> AbstractContextManager[None]:
+        mysql_source.execute("ALTER TABLE u ENGINE = InnoDB")
+        return writer_locks.tables_locked(*arguments)
+
+    def late(connection: Connection) -> Place:
+        with mysql_source.connect(init_command="SET lock_wait_timeout = 1") as writer, writer.cursor() as cursor:
+            try:
+                writable.append(bool(cursor.execute("INSERT INTO u VALUES (1)")))
+            except pymysql.OperationalError:
+                writable.append(False)
+        return place_now(connection)
+
+    monkeypatch.setattr("cdcrep_connectors.mysql.source.tables_locked", altered)
+    monkeypatch.setattr(views, "place_now", late)
+    with closing(source_as(mysql_source, WITHOUT_RELOAD)) as source:
+        source.snapshot().close()
+
+    assert writable == [False]
+
+
+@every_mysql
+@pytest.mark.usefixtures("never_alike")
+def test_a_prepared_transaction_whose_client_is_gone_lets_no_copy_begin(
+    mysql_source: MySQLDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(mysql_source)
+    transaction = f"'{mysql_source.name}'"
+    with mysql_source.connect() as writer, writer.cursor() as cursor:
+        for statement in (f"XA START {transaction}", "INSERT INTO t VALUES (1, 1)", f"XA END {transaction}"):
+            cursor.execute(statement)
+        cursor.execute(f"XA PREPARE {transaction}")
+        number = writer.thread_id()  # type: ignore[no-untyped-call]
+    gone = f"SELECT count(*) = 0 FROM information_schema.processlist WHERE id = {number}"
+    wait_until(lambda: mysql_source.execute(gone) == [(1,)], 30.0, "the writer's end")
+
+    def late(connection: Connection) -> Place:
+        mysql_source.execute(f"XA COMMIT {transaction}")
+        return place_now(connection)
+
+    try:
+        monkeypatch.setattr(views, "place_now", late)
+        with (
+            closing(source_as(mysql_source, WITHOUT_RELOAD, lock_timeout=1)) as source,
+            pytest.raises(TransientError),
+        ):
+            source.snapshot()
+    finally:
+        left = mysql_source.execute("XA RECOVER")
+        if left:
+            mysql_source.execute(f"XA ROLLBACK {transaction}")
+
+    assert left
 
 
 @every_mysql

@@ -165,10 +165,10 @@ class MySQLSource:
         Raises:
             TransientError: another table is among the configured ones now, which could be written all the while.
         """
+        # Also those that cannot be replicated: an ALTER TABLE may change that before they are locked.
         before = self._names()
-        tables = [table.id for table in self._survey().tables]
         with ExitStack() as unless_exact:
-            with tables_locked(tables, self._options, self._program_name):
+            with tables_locked(sorted(before), self._options, self._program_name):
                 snapshot = unless_exact.enter_context(closing(open_snapshot(locked=True)))
                 after = self._names()
             if after == before:

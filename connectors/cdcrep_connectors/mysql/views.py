@@ -67,6 +67,8 @@ def open_views(
         TransientError: the lock cannot be had, or an XA transaction is prepared.
     """
     if locked:
+        # MariaDB keeps no lock on the tables of one whose client is gone: it could be committed between the views.
+        _refuse_prepared(sessions[0])
         place = _open_each(sessions, sessions[0])
     else:
         found = _open_without_lock(sessions) if is_mariadb(sessions[0]) else None
