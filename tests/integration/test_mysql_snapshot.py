@@ -119,6 +119,11 @@ KEYS: Final[Mapping[str, tuple[str, str, Sequence[tuple[Any, ...]]]]] = {
         "PRIMARY KEY (id)",
         [(hashlib.sha256(bytes([i % 256, i // 256])).hexdigest()[:36].upper(),) for i in range(2000)],
     ),
+    "text that is not in UTF-8, below a number": (
+        "id varchar(40) CHARACTER SET latin1, a int",
+        "PRIMARY KEY (a, id)",
+        [(f"Ö{i}", i // 400) for i in range(2000)],
+    ),
     "bytes": (
         "id binary(16)",
         "PRIMARY KEY (id)",
