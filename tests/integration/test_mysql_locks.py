@@ -262,6 +262,29 @@ def test_mariadb_copies_without_any_lock_when_writers_pause(mysql_source: MySQLD
 
 
 @a_mariadb
+def test_mariadbs_views_are_not_trusted_without_a_lock_where_an_xa_transaction_commits_meanwhile(
+    mysql_source: MySQLDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(mysql_source)
+    name = f"'{mysql_source.name}'"
+    statements = [f"XA START {name}", "INSERT INTO t VALUES (1, 1)"]
+    statements += [f"XA {verb} {name}" for verb in ("END", "PREPARE", "COMMIT")]
+    opened = views._open
+
+    def committing(session: Connection) -> tuple[str, int]:
+        with mysql_source.connect() as writer, writer.cursor() as cursor:
+            while statements:
+                cursor.execute(statements.pop(0))
+        return opened(session)
+
+    monkeypatch.setattr(views, "_open", committing)
+    with closing(source_as(mysql_source, WITHOUT_LOCK)) as source:
+        with pytest.raises(TransientError, match="writers cannot be locked out"):
+            source.snapshot()
+        source.snapshot().close()
+
+
+@a_mariadb
 @pytest.mark.usefixtures("never_alike")
 def test_mariadb_waits_for_a_pause_of_its_writers_where_nothing_may_be_locked(mysql_source: MySQLDatabase) -> None:
     fill(mysql_source)

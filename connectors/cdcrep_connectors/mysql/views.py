@@ -78,8 +78,9 @@ def open_views(
 
 
 def _open_without_lock(sessions: Sequence[Connection]) -> Place | None:
-    """Open views that happen to be the same; None: they are not, writers are too quick."""
+    """Open views that happen to be the same; None: they are not, writers are too quick or commit by XA."""
     until = time.monotonic() + ATTEMPTS_SECONDS
+    committed = _xa_commits(sessions[0])
     seen = [_open(session) for session in sessions]
     while len(set(seen)) > 1:
         if time.monotonic() > until:
@@ -87,15 +88,24 @@ def _open_without_lock(sessions: Sequence[Connection]) -> Place | None:
         newest = max(seen, key=lambda place: Progress(None, *place).order())
         # Those that are older are opened anew, and may then be newer than the others.
         seen = [place if place == newest else _open(session) for session, place in zip(sessions, seen, strict=True)]
-    if seen[0] == ("", 0):
-        return None
     asking = sessions[0]
+    if seen[0] == ("", 0) or committed is None or _xa_commits(asking) != committed:
+        return None
     ((server, gtids),) = query(asking, "SELECT @@global.server_id, binlog_gtid_pos(%s, %s)", *seen[0])
     if gtids is None:
         return None
     text = _text(gtids)
     reached = Progress(MariadbGtidState.parse(text) if text else None, *seen[0])
     return Place(_text(server), True, reached, reached)
+
+
+def _xa_commits(session: Connection) -> int | None:
+    """Count the XA COMMITs so far; None while a transaction is prepared, whose commit may be under way.
+
+    MariaDB logs them before they can be seen, and a view opened in between counts them as seen.
+    """
+    ((_, count),) = query(session, "SHOW GLOBAL STATUS LIKE 'Com\\_xa\\_commit'")
+    return None if query(session, "XA RECOVER") else int(_text(count))
 
 
 def _open(session: Connection) -> tuple[str, int]:
