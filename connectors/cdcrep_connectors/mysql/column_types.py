@@ -151,6 +151,8 @@ def limited_keys(table: Table, dialect: Dialect) -> list[tuple[Column, str]]:
 
 def _longest(kind: ColumnType) -> float:
     """Return how many characters, or bytes, a value of a column has at most at its source."""
+    if kind.kind is Kind.ARRAY:
+        return float("inf")
     if limited := LENGTH.match(kind.native):
         return int(limited["length"])
     if kind.user_type is not None and kind.user_type.labels:

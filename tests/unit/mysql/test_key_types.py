@@ -26,6 +26,8 @@ def keyed(*types: ColumnType) -> Table:
         (ColumnType(Kind.TEXT, "character(10)"), False),
         (ColumnType(Kind.TEXT, '"char"'), False),
         (ColumnType(Kind.TEXT, "name"), False),
+        (ColumnType(Kind.ARRAY, "character varying(10)[]"), True),
+        (ColumnType(Kind.ARRAY, "name[]"), True),
         (ColumnType(Kind.VERBATIM, '"shop"."mood"', user_type=MOOD), False),
         (ColumnType(Kind.VERBATIM, '"shop"."pair"'), True),
         (ColumnType(Kind.TEXT, "varchar(100) character set latin1"), False),
