@@ -140,7 +140,7 @@ def test_a_split_event_of_a_length_that_cannot_be_is_refused(length: int) -> Non
 
 
 def test_the_buffer_grows_for_a_large_event_and_shrinks_again() -> None:
-    large = event(bytes(3 * USUAL_BYTES))
+    large = event(bytes(24 << 20))
     window = Window()
     put(window, event_packets([large]))
     assert contents(window) == [large]
