@@ -20,7 +20,7 @@ from cdcrep.demo.postgres_server import find_binaries
 from cdcrep.errors import ConfigError, SetupError
 from tests.servers.fix_postgres import unavailable
 from tests.servers.mysql_binaries import RELEASES
-from tests.servers.mysql_binaries import find_binaries as tests_binaries
+from tests.servers.mysql_binaries import find_binaries as binaries_for_tests
 from tests.servers.waiting import wait_until
 
 pytestmark = pytest.mark.servers
@@ -115,7 +115,7 @@ def test_the_demonstration_of_mysql_survives_its_kills_and_finds_what_is_spoilt(
 @pytest.mark.parametrize("release", ["mysql-9.7", "mariadb-11.8"])
 def test_a_shop_opens_on_either_server_which_really_syncs(release: str, monkeypatch: pytest.MonkeyPatch) -> None:
     try:
-        root = tests_binaries(RELEASES[release]).root
+        root = binaries_for_tests(RELEASES[release]).root
     except SetupError as error:
         unavailable(str(error))
     monkeypatch.setenv(VARIABLE, str(root))

@@ -71,14 +71,15 @@ def test_a_silent_session_of_a_process_before_is_ended(followed: Followed) -> No
 def test_a_process_of_the_same_name_that_confirms_keeps_the_slot(
     followed: Followed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(occupied_slot, "SILENCE_SECONDS", 5.0)
+    # A slow machine may take its time with the confirmation.
+    monkeypatch.setattr(occupied_slot, "SILENCE_SECONDS", 60.0)
     alive = followed.stream(application_name=OURS)
     received = next(alive.stream(followed.start, {})).position
     assert received is not None
     ahead, pid, before = followed.now(), holder(followed), followed.confirmed()
 
     def confirm_later() -> None:
-        wait_until(lambda: len(followed.execute(SESSIONS)) == 2, what="a second process")
+        wait_until(lambda: len(followed.execute(SESSIONS)) >= 2, what="a second process")
         alive.confirm(received)
         wait_until(lambda: followed.confirmed() != before, what="a confirmation")
 
