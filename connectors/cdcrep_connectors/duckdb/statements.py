@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 import duckdb
 from duckdb import DuckDBPyConnection
 
+KEPT_CHARACTERS: Final = 16 << 10
+"""Statements up to this length stay parsed: those of tables with a thousand columns would take megabytes each."""
+
 
 def first_row(connection: DuckDBPyConnection, sql: str, parameters: Sequence[Any] = ()) -> tuple[Any, ...] | None:
     """Run a statement and return the first row of its result, if it has one."""
-    rows = connection.execute(_parsed(sql), list(parameters)).fetchall()
+    statement = _parsed(sql) if len(sql) <= KEPT_CHARACTERS else sql
+    rows = connection.execute(statement, list(parameters)).fetchall()
     return rows[0] if rows else None
 
 
