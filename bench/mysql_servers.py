@@ -41,12 +41,7 @@ CLEAN_SECONDS: Final = 120.0
 class DurableBinaries(Binaries):
     """Programs that really sync: the tests' have a library preloaded that ignores it."""
 
-    def tool(self, path: str) -> list[str]:
-        command = super().tool(path)
-        if "--preload" in command:
-            at = command.index("--preload")
-            del command[at : at + 2]
-        return command
+    syncs = True
 
 
 class MySQLDatabases:
