@@ -14,11 +14,14 @@ notice is worthless.
 - `confirm-on-receipt`: the source is told to forget a batch when it is read instead of when it is durable. Harmless
   where the source is told nothing, because its server forgets by the clock.
 
-`cdcrep` itself reads neither variable: only this module does.
+SIGUSR1 makes the process print where each of its threads stands, for tests in which it does not end.
+
+`cdcrep` itself reads neither variable and leaves the signal alone: only this module does.
 """
 
 from __future__ import annotations
 
+import faulthandler
 import importlib.util
 import os
 import re
@@ -156,5 +159,6 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
+    faulthandler.register(signal.SIGUSR1)
     install(os.environ)
     main(sys.argv[1:])

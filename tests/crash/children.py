@@ -11,7 +11,7 @@ from typing import Any
 
 from cdcrep_connectors.postgres.lsn import parse_lsn
 from tests.crash.observer import select
-from tests.crash.pipeline import PROGRAM, Pipeline
+from tests.crash.pipeline import PROGRAM, Pipeline, wait_for_end
 from tests.servers.database import Database
 from tests.servers.waiting import DEADLINE_SECONDS, wait_until
 
@@ -70,6 +70,10 @@ class Running:
             query = f"SELECT count(*) FROM {pipeline.schema}.ledger"
             rows = select(pipeline.source.url, query)
             self.until(lambda: select(pipeline.target_url, query) >= rows, "progress in the target")
+
+    def ended(self, deadline_seconds: float = DEADLINE_SECONDS) -> int:
+        """Wait until it has ended; return the exit status."""
+        return wait_for_end(self.process, deadline_seconds, lambda: self.logged[-4000:])
 
     def run_on(self, seconds: float) -> None:
         """Let it run for a while; fail if it ends."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic
@@ -24,6 +26,9 @@ from tests.servers.waiting import DEADLINE_SECONDS
 PROGRAM = (sys.executable, "-m", "cdcrep.testing.crash", "--")
 PATIENT = ("--set", "max_retries=20")
 """Arguments of a run that writers may make begin its copy again and again, by emptying tables and by holding locks."""
+
+PRINTING_SECONDS = 2.0
+"""For which a process that should have ended may print where its threads stand."""
 
 NO_COVERAGE = {"COVERAGE_PROCESS_CONFIG": "", "COVERAGE_PROCESS_START": ""}
 """Environment of a child that is killed before it could say what it reached, or whose time or memory is judged."""
@@ -101,12 +106,7 @@ class Pipeline(Generic[Source]):
     def finish(self, *, broken: str = "", deadline: float = DEADLINE_SECONDS) -> int:
         """Run until current; return the exit status."""
         process = self.start("--until-current", CDCREP_BROKEN=broken)
-        try:
-            return process.wait(timeout=deadline)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            raise AssertionError(f"not current after {deadline} s\n{self.tail()}") from None
+        return wait_for_end(process, deadline, self.tail)
 
     def tail(self) -> str:
         """Return the end of what the processes printed."""
@@ -129,6 +129,24 @@ class Pipeline(Generic[Source]):
                 f"{len(set(target) - set(source))} should not be there: {len(source)} against {len(target)} rows\n"
                 f"{self.tail()}"
             )
+
+
+def wait_for_end(process: subprocess.Popen[bytes], deadline: float, tail: Callable[[], str]) -> int:
+    """Return the exit status of a process; one that does not end in time says where its threads stand, and is killed.
+
+    Args:
+        tail: reads the end of what it has printed.
+    """
+    try:
+        return process.wait(timeout=deadline)
+    except subprocess.TimeoutExpired:
+        before = tail()
+        process.send_signal(signal.SIGUSR1)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=PRINTING_SECONDS)
+        process.kill()
+        process.wait()
+        raise AssertionError(f"has not ended after {deadline} s\n{before}\n{tail()}") from None
 
 
 def environment_with(**changes: str) -> dict[str, str]:

@@ -16,7 +16,6 @@ from tests.crash.test_kills import judge
 from tests.crash.workload import writing
 from tests.crash.workload_sessions import create_tables
 from tests.servers.database import Database
-from tests.servers.waiting import DEADLINE_SECONDS
 
 STOPS = int(os.environ.get("CDCREP_TEST_STOPS", "12"))
 STOP_SECONDS = 5.0
@@ -36,7 +35,7 @@ def stop(run: Running) -> None:
     """Ask for an end, and check that it comes soon and in order."""
     asked = time.monotonic()
     run.process.send_signal(signal.SIGTERM)
-    code = run.process.wait(timeout=DEADLINE_SECONDS)
+    code = run.ended()
     seconds = time.monotonic() - asked
 
     assert code == 0, run.logged[-4000:]
@@ -68,7 +67,7 @@ def test_a_stop_leaves_nothing_to_repeat(pipeline: Pipeline, seed: int) -> None:
         stop(run)
 
     with running(pipeline, "-v", "--until-current") as again:
-        assert again.process.wait(timeout=DEADLINE_SECONDS) == 0
+        assert again.ended() == 0
     assert "deduplicating" not in again.logged
     judge(pipeline, writers)
 

@@ -17,7 +17,7 @@ from tests.integration.postgres_target import make_sink
 from tests.servers.database import Database, RunningServer
 from tests.servers.fault_proxy import FaultProxy
 from tests.servers.fix_postgres import DEFAULT_MAJOR, StartServer
-from tests.servers.waiting import DEADLINE_SECONDS, wait_until
+from tests.servers.waiting import wait_until
 
 WAITING = """
 SELECT count(*) FROM pg_stat_activity
@@ -70,7 +70,7 @@ def test_a_process_that_was_stopped_inside_a_transaction_does_not_hold_its_succe
         with running(pipeline, CDCREP_RUNTIME_DIR=str(tmp_path / "elsewhere")) as second:
             second.until(lambda: replicated(target_database) == list(range(1, 201)), "the second took over", 30.0)
             first.process.send_signal(signal.SIGCONT)
-            code = first.process.wait(timeout=DEADLINE_SECONDS)
+            code = first.ended()
             write(source, 201)
             second.until(lambda: 201 in replicated(target_database), "the second goes on")
             second.run_on(0)
@@ -109,7 +109,7 @@ def test_a_process_that_was_stopped_for_long_finds_itself_fenced(
             write(source, 6)
             second.until(lambda: replicated(target_database) == [1, 2, 3, 4, 5, 6], "the second took over")
             first.process.send_signal(signal.SIGCONT)
-            code = first.process.wait(timeout=DEADLINE_SECONDS)
+            code = first.ended()
             write(source, 7)
             second.until(lambda: 7 in replicated(target_database), "the second goes on")
             second.run_on(0)
@@ -143,7 +143,7 @@ def test_a_stopped_process_does_not_keep_the_slot_from_its_successor(
 
         assert replicated(target) == [1]
         first.process.send_signal(signal.SIGCONT)
-        code = first.process.wait(timeout=DEADLINE_SECONDS)
+        code = first.ended()
 
     assert code == DivergedError.exit_code
     assert replicated(target) == [1]
@@ -182,7 +182,7 @@ def test_a_process_that_did_not_hear_of_its_reopening_goes_on_unless_it_was_repl
         successor.open("successor")
         proxy.refuse(False)
         write(source_database, 2)
-        code = first.process.wait(timeout=DEADLINE_SECONDS)
+        code = first.ended()
 
     assert code == DivergedError.exit_code
     assert "fenced" in first.logged

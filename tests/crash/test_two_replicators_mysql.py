@@ -18,7 +18,7 @@ from tests.crash.observer import connect_mysql, rows_at, select
 from tests.crash.test_kills import judge
 from tests.crash.workload import writing
 from tests.crash.workload_sessions import create_tables, run_script
-from tests.servers.waiting import DEADLINE_SECONDS, wait_until
+from tests.servers.waiting import wait_until
 
 TAKEOVERS = 4
 WAITING = "SELECT count(*) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'"
@@ -53,7 +53,7 @@ def test_a_process_that_was_stopped_inside_a_transaction_finds_itself_fenced(end
             write(4)
             second.until(lambda: replicated() == [1, 2, 3, 4], "the second took over", 30.0)
             first.process.send_signal(signal.SIGCONT)
-            code = first.process.wait(timeout=DEADLINE_SECONDS)
+            code = first.ended()
             write(5)
             second.until(lambda: 5 in replicated(), "the second goes on")
             second.run_on(0)
@@ -82,7 +82,7 @@ def test_processes_that_replace_each_other_under_load_lose_and_double_nothing(
         for number in range(1, TAKEOVERS):
             successor = start(number)
             successor.wait_for("streaming")
-            assert replaced.process.wait(timeout=DEADLINE_SECONDS) == DivergedError.exit_code, successor.logged[-4000:]
+            assert replaced.ended() == DivergedError.exit_code, successor.logged[-4000:]
             successor.wait_for_progress()
             successor.run_on(0)
             replaced = successor
