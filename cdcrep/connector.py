@@ -138,7 +138,10 @@ class Snapshot(Protocol):
     def read(self, chunk: Chunk) -> Mapping[str, Stream]:
         """Offer a chunk's rows in the formats this source has; thread-safe. `arrow` is always among them.
 
-        Arrow columns are text form or typed, like `Changes`, and become the same values in every sink.
+        Arrow columns are text form or typed, like `Changes`, and become the same values in every sink. A source whose
+        `arrow` is text may offer `arrow-typed` beside it, for targets that have the same types: with 2^63-1 (dates:
+        2^31-1) for the time infinity and its negative for -infinity, and a DataError where a value has no place in the
+        column's Arrow type.
         """
         ...
 

@@ -21,6 +21,7 @@ from cdcrep.crashpoint import reached
 from cdcrep.errors import CdcrepError, TransientError
 from cdcrep.events import Events
 from cdcrep.position import Position
+from cdcrep.process import copying
 from cdcrep.replicate import Applied, Replication
 from cdcrep.table import TableId
 
@@ -203,7 +204,7 @@ class Supervisor:
             on_start=self._copying,
             on_progress=self._progressed,
         )
-        with self._stoppable(backfill):
+        with self._stoppable(backfill), copying():
             return backfill.run(checkpoint)
 
     def _stream(self, source: Source, sink: Sink, checkpoint: Checkpoint) -> None:

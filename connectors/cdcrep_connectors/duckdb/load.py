@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from cdcrep import crashpoint
 from cdcrep.connector import Chunk, Stream
-from cdcrep.errors import TransientError
+from cdcrep.errors import DataError, TransientError
 from cdcrep.fold import Net
 from cdcrep.table import Table
 from cdcrep_connectors.duckdb.apply import apply_net
@@ -27,6 +27,8 @@ from cdcrep_connectors.duckdb.unfit import unfit
 
 UPSERT_ROWS: Final = 200_000
 """Rows of an overlapping chunk that are deleted and inserted together: bounds memory."""
+
+TYPED: Final = "arrow-typed"
 
 STREAMED: Final = "cdcrep_chunk"
 
@@ -54,20 +56,27 @@ class DuckDBLoader:
 
     def load(self, chunk: Chunk, formats: Mapping[str, Stream]) -> tuple[int, int]:
         """Write a chunk's rows and its name in the progress table in one transaction; return rows and bytes."""
+        typed = TYPED in formats and not chunk.overlapping
         while True:
             try:
-                return self._load(chunk, formats)
+                return self._load(chunk, formats, typed=typed)
             except TransientError as error:
                 if not ran_out_of_memory(error.__cause__) or not self._database.grow():
                     raise
+            except DataError:
+                if not typed:
+                    raise
+                # What has no place in a type of Arrow's may have one in DuckDB's, or is named by what does not fit.
+                typed = False
 
-    def _load(self, chunk: Chunk, formats: Mapping[str, Stream]) -> tuple[int, int]:
+    def _load(self, chunk: Chunk, formats: Mapping[str, Stream], *, typed: bool) -> tuple[int, int]:
         connection = self._connection
         with translated(f"loading {chunk.table.id}"):
             connection.begin()
             try:
-                counter = _Counter(formats["arrow"](), self._cancelled)
                 target = self._fit(connection, chunk)
+                rows = formats[TYPED if typed and target.has_own_types else "arrow"]
+                counter = _Counter(rows(), self._cancelled)
                 self._write(chunk, target, counter)
                 self._book.chunk_loaded(connection, chunk.table.id, chunk.name, counter.rows, counter.bytes)
                 self._check_epoch()

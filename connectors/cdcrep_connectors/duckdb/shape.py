@@ -11,7 +11,7 @@ from cdcrep.errors import SetupError
 from cdcrep.table import Column, Table, TableId
 from cdcrep_connectors.duckdb.bookkeeping import Bookkeeping
 from cdcrep_connectors.duckdb.statements import first_row
-from cdcrep_connectors.duckdb.types import column_type
+from cdcrep_connectors.duckdb.types import column_type, duckdb_type
 from cdcrep_connectors.relational.recovery import copy_again
 
 
@@ -26,6 +26,12 @@ class Target:
     """DuckDB types of the source table's columns, in their order."""
     own: tuple[str, ...] = ()
     """Columns that the source does not have; their values are carried along."""
+
+    @property
+    def has_own_types(self) -> bool:
+        """Whether every column is of the type that DuckDB has for it, none is kept as text or was made by others."""
+        kinds = (column.type for column in self.table.columns)
+        return all(duckdb_type(kind) == type_ for kind, type_ in zip(kinds, self.types, strict=True))
 
 
 def quote(name: str) -> str:

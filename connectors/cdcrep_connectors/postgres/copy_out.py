@@ -16,6 +16,7 @@ import socket
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypeVar
 
@@ -30,6 +31,14 @@ PIECE: Final = 1 << 20
 
 COPY_DATA: Final = ord("d")
 NEWLINE: Final = ord("\n")
+SIGNATURE: Final = b"PGCOPY\n\xff\r\n\0"
+"""What COPY's binary form begins with, before flags (4 bytes) and the rest of its header, which has a length (4)."""
+LENGTH: Final = 4
+"""Bytes of the length before each value."""
+COUNT: Final = 2
+"""Bytes of the number of columns before a row."""
+END_OF_ROWS: Final = -1
+"""Stands where the number of another row's columns would."""
 READY: Final = ord("Z")
 ERROR: Final = ord("E")
 IGNORED: Final = frozenset(b"HcCNSA")
@@ -46,7 +55,19 @@ _header_of = struct.Struct(">BI").pack
 
 Piece = bytes | memoryview
 
-Content = TypeVar("Content", bound=Piece)
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of COPY's binary form."""
+
+    buffer: Bytes
+    start: Positions
+    """(n,) offsets, ascending, behind the number of a row's columns."""
+    end: Positions
+    """(n,) offsets behind the rows."""
+
+
+Content = TypeVar("Content", bound=Piece | Rows | None)
 
 Cut = Callable[[bytearray, int], tuple[Content, int, bool]]
 """Takes a buffer and how far it is filled; returns content, bytes used, and whether the answer is complete."""
@@ -76,6 +97,21 @@ def copy_rows(connection: Connection, statement: str, lead: bytes, size: int) ->
     if connection.pgconn.ssl_in_use:
         return _through_libpq(connection, statement, lambda _: lead, size)
     return _from_socket(connection, statement, partial(_led, lead=lead), size)
+
+
+def copy_fields(connection: Connection, statement: str, fields: int, size: int) -> Iterator[Rows]:
+    """Yield the output of a COPY statement in binary form, `fields` columns a row: rows of about `size` bytes together.
+
+    The next rows may overwrite these.
+
+    Raises:
+        psycopg.Error: the server refused, or the connection was lost.
+    """
+    if not connection.pgconn.ssl_in_use:
+        return (rows for rows in _from_socket(connection, statement, partial(_fields, fields=fields), size) if rows)
+    # As they would have arrived without encryption.
+    messages = _through_libpq(connection, statement, lambda row: _header_of(COPY_DATA, len(row) + 4), size)
+    return (rows for piece in messages if (rows := _fields(bytearray(piece), len(piece), fields=fields)[0]))
 
 
 def interrupt(connection: Connection) -> None:
@@ -196,12 +232,65 @@ def _rows(content: Bytes, begin: int, filled: int) -> tuple[Positions, int]:
     """Find the messages in `content[begin:filled]`, which begins with one; return where they begin, and what follows.
 
     Guesses by what stands there: the end of a row, the kind, and the length's first byte, 0, of which text has none.
-    Then each is proven: it begins where the one before it ends.
     """
-    guess = content[begin : filled - 4] == COPY_DATA
-    guess &= content[begin + 1 : filled - 3] == 0
-    guess[1:] &= content[begin : filled - 5] == NEWLINE
-    starts = np.flatnonzero(guess) + begin
+    likely = content[begin : filled - 4] == COPY_DATA
+    likely[1:] &= content[begin : filled - 5] == NEWLINE
+    starts = np.flatnonzero(likely) + begin
+    return _proven(content, starts[content[starts + 1] == 0], begin, filled)
+
+
+def _fields(buffer: bytearray, filled: int, *, fields: int) -> tuple[Rows | None, int, bool]:
+    """Do as `_cut` does for the binary form, but leave the rows where they are."""
+    if filled and buffer[0] != COPY_DATA:
+        return None, *_cut(buffer, _end_of_first(buffer, filled))[1:]
+    content = np.frombuffer(buffer, np.uint8)
+    starts: list[Positions] = []
+    ends: list[Positions] = []
+    at = 0
+    while at + HEADER + COUNT <= filled and buffer[at] == COPY_DATA:
+        messages, after = _counted(content, at, min(filled, at + BLOCK), fields)
+        if len(messages):
+            starts.append(messages + HEADER + COUNT)
+            ends.append(np.append(messages[1:], after))
+        else:  # the first message, the last, or a long row
+            after = at + 1 + _header(buffer, at)[1]
+            if after > filled:
+                break
+            start = _first_column(buffer, at, after, fields)
+            if start is not None:
+                starts.append(np.array([start]))
+                ends.append(np.array([after]))
+        at = after
+    return Rows(content, np.concatenate(starts), np.concatenate(ends)) if starts else None, at, False
+
+
+def _counted(content: Bytes, begin: int, filled: int, fields: int) -> tuple[Positions, int]:
+    """Do as `_rows` does for rows of so many columns in binary form."""
+    # The two bytes that are hardly ever 0; then those that seem to fit.
+    likely = content[begin : filled - 6] == COPY_DATA
+    likely &= content[begin + 6 : filled] == fields & 0xFF
+    starts = np.flatnonzero(likely) + begin
+    fits = integers(content, ">u2")[starts + HEADER] == fields
+    lengths = integers(content, ">u4")[starts + 1]
+    fits &= (lengths >= HEADER - 1 + COUNT + LENGTH * fields) & (lengths < 1 << 24)
+    return _proven(content, starts[fits], begin, filled)
+
+
+def _first_column(buffer: bytearray, begin: int, end: int, fields: int) -> int | None:
+    """Return where the columns of one message's row begin; None: it only ends the rows."""
+    at = begin + HEADER
+    if buffer.startswith(SIGNATURE, at):
+        at += len(SIGNATURE) + 4
+        at += 4 + int.from_bytes(buffer[at : at + 4], "big")
+    start = at + COUNT
+    count = int.from_bytes(buffer[at:start], "big", signed=True)
+    if start > end or count not in (fields, END_OF_ROWS):
+        raise psycopg.OperationalError("the server sent a row of another number of columns than it was asked for")
+    return start if count == fields else None
+
+
+def _proven(content: Bytes, starts: Positions, begin: int, filled: int) -> tuple[Positions, int]:
+    """Keep of the messages that seem to begin at `starts` those that do: each where the one before it ends."""
     ends = starts + 1 + integers(content, ">u4")[starts + 1]
     broken = np.flatnonzero(starts[1:] != ends[:-1])
     proven = int(broken[0]) + 1 if len(broken) else len(starts)

@@ -35,8 +35,9 @@ import pyarrow as pa
 from cdcrep.connector import Chunk, Copied, Stream
 from cdcrep.errors import DivergedError, TransientError
 from cdcrep.table import Table, TableId
-from cdcrep_connectors.postgres.arrow_out import arrow_out
+from cdcrep_connectors.postgres.arrow_out import arrow_out, typed_arrow_out
 from cdcrep_connectors.postgres.connection import Connection, connect
+from cdcrep_connectors.postgres.copy_binary import Wire, wire_of
 from cdcrep_connectors.postgres.copy_out import copy_out, interrupt
 from cdcrep_connectors.postgres.failures import translate
 from cdcrep_connectors.postgres.lsn import format_position, parse_position
@@ -144,7 +145,7 @@ class PostgresSnapshot:
         return f"xmin {self._horizon_now}"
 
     def read(self, chunk: Chunk) -> Mapping[str, Stream]:
-        """Offer a chunk as `arrow`, `pgcopy-text` and, where every column allows it, in COPY's binary form.
+        """Offer a chunk as `arrow`, `pgcopy-text` and, if all columns allow it, `arrow-typed` and COPY's binary form.
 
         That is `pgcopy-binary`, the bytes themselves, and `pgcopy-binary-frames`, the same in CopyData messages.
         """
@@ -183,6 +184,9 @@ class PostgresSnapshot:
         if all(has_portable_binary(column.type) for column in table.columns):
             streams["pgcopy-binary"] = partial(self._copy, table, selected, "binary")
             streams["pgcopy-binary-frames"] = partial(self._copy, table, selected, "binary", framed=True)
+        wires = [wire for column in table.columns if (wire := wire_of(column.type)) is not None]
+        if wires and len(wires) == len(table.columns):
+            streams["arrow-typed"] = partial(self._typed_arrow, table, selected, wires)
         return streams
 
     def _cut(
@@ -239,6 +243,11 @@ class PostgresSnapshot:
         with self._reader() as connection, reported(table.id):
             self._enter(connection, selected)
             yield from arrow_out(connection, table, selected.rows, columns)
+
+    def _typed_arrow(self, table: Table, selected: Selected, wires: Sequence[Wire]) -> Iterator[pa.RecordBatch]:
+        with self._reader() as connection, reported(table.id):
+            self._enter(connection, selected)
+            yield from typed_arrow_out(connection, table, selected.rows, wires)
 
     def _enter(self, connection: Connection, selected: Selected) -> None:
         """Begin reading: import the snapshot, lock the parts against rewriting, make sure that none was rewritten."""
