@@ -134,7 +134,8 @@ def wire_of(type_: ColumnType) -> Wire | None:
         # Of the type "char", bytes that are not ASCII are written as octal digits.
         return Wire(pa.string(), output="charout" if type_.native == '"char"' else "")
     if user_type is not None and user_type.variety == "enum":
-        return Wire(pa.string(), output="enum_out")
+        # The binary form is the label. Not enum_out, which does not take domains over an enum.
+        return Wire(pa.string())
     return Wire(pa.string(), output=OUTPUT[type_.kind]) if type_.kind in OUTPUT else None
 
 
