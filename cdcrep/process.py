@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,11 @@ import pyarrow as pa
 CHOSEN_BY_USER: Final = "ARROW_DEFAULT_MEMORY_POOL"
 """Arrow's own environment variable: what it says stays."""
 
+THRESHOLD_CHOSEN_BY_USER: Final = "MALLOC_TRIM_THRESHOLD_"
+"""The same of glibc."""
+M_TRIM_THRESHOLD: Final = -1
+TRIM_THRESHOLD: Final = 1 << 20
+"""Bytes. `M_TRIM_THRESHOLD` is its name in malloc.h; once set, it and its companion stay."""
 
 TURN_SECONDS: Final = 0.0005
 """How long a thread may keep the interpreter while another waits for it. Python's own 5 ms would be added to each of
@@ -26,6 +32,7 @@ def settle() -> None:
     """Set up the process; once, before its threads start."""
     sys.setswitchinterval(TURN_SECONDS)
     _prefer_frugal_pool()
+    _hold_thresholds()
 
 
 def _prefer_frugal_pool() -> None:
@@ -39,6 +46,17 @@ def _prefer_frugal_pool() -> None:
         frugal = "jemalloc" in pa.supported_memory_backends()
         pa.set_memory_pool(pa.jemalloc_memory_pool() if frugal else pa.system_memory_pool())
         _keep_freed_memory(0)
+
+
+def _hold_thresholds() -> None:
+    """Keep glibc from raising the size from which it takes blocks from the system and gives them back one by one.
+
+    It does so whenever a large block is freed; NumPy's arrays then stay in its heaps. Measured: 12 MiB.
+    """
+    if os.environ.get(THRESHOLD_CHOSEN_BY_USER):
+        return
+    with contextlib.suppress(AttributeError, OSError):  # other C libraries
+        ctypes.CDLL(None).mallopt(M_TRIM_THRESHOLD, TRIM_THRESHOLD)
 
 
 @contextlib.contextmanager

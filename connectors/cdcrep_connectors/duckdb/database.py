@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -21,10 +21,7 @@ files from growing, while unlimited they let commits on large tables wait for 10
 
 START_LIMIT: Final = 64 << 20
 """DuckDB keeps what it has read and written up to its limit, needed or not. With twice as much, a stream of inserts is
-quicker by a third, which is faster than sources send; more is granted where it runs out."""
-
-COPY_LIMIT: Final = 128 << 20
-"""While tables are copied: with 64 MB that takes a third longer, with more than this it is no quicker."""
+quicker by a third, which is faster than sources send, and a copy by a twentieth; more is granted where it runs out."""
 
 BASE_LIMIT: Final = 88 << 20
 BYTES_PER_ROW: Final = 9
@@ -96,17 +93,6 @@ class Database:
     def provide(self, connection: duckdb.DuckDBPyConnection, rows: int) -> None:
         """Let DuckDB have the memory to delete rows all over a table of so many, unless the user set a limit."""
         self._grant(connection, BASE_LIMIT + BYTES_PER_ROW * rows)
-
-    def provide_for_copy(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Let DuckDB have the memory to fill tables, until `copy_is_over`, unless the user set a limit."""
-        self._grant(connection, COPY_LIMIT)
-
-    def copy_is_over(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Take back what was granted for a copy, if nothing else has needed more since."""
-        with self._lock, suppress(duckdb.OutOfMemoryException):
-            if self._adapts and self._limit == COPY_LIMIT:
-                connection.execute(f"SET memory_limit = '{START_LIMIT}B'")
-                self._limit = START_LIMIT
 
     def provide_for_values(self, connection: duckdb.DuckDBPyConnection, widest: int, all_wide: int) -> None:
         """Let DuckDB have the memory for a statement with wide values: bytes of the widest, and of all of them."""

@@ -50,7 +50,6 @@ class DuckDBLoader:
         self._fit = fit
         self._check_epoch = check_epoch
         self._connection = database.acquire()
-        database.provide_for_copy(self._connection)
         self._cancelled = threading.Event()
         self._closed = False
 

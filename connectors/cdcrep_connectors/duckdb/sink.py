@@ -140,8 +140,6 @@ class DuckDBSink:
         """Remember that these tables' copies are complete."""
         with self._writing("finishing the first copy") as (connection, book):
             book.finish(connection, tables)
-        with self._database.use() as connection:
-            self._database.copy_is_over(connection)
 
     def apply(self, batch: Batch) -> None:
         """Apply a batch's net effect and its position in one transaction, durable on return."""

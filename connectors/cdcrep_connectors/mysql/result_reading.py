@@ -37,7 +37,7 @@ from cdcrep_connectors.mysql.result_packets import Answer
 from cdcrep_connectors.mysql.result_values import Result, SentColumn
 from cdcrep_connectors.mysql.types import ImpossibleDates
 
-BITE: Final = 2 << 20
+BITE: Final = 1 << 20
 """Bytes of rows that are decoded together: what belongs to them should stay in the processor's cache."""
 
 LOW_WATER: Final = 256 << 10
