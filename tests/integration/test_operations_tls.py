@@ -11,11 +11,13 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import psycopg
+import pyarrow as pa
 import pytest
 
 from cdcrep.errors import ConfigError, SetupError
 from tests.crash.children import command
 from tests.crash.pipeline import Pipeline
+from tests.integration.postgres_source import source
 from tests.servers.database import Database, RunningServer
 from tests.servers.fix_postgres import DEFAULT_MAJOR, StartServer
 
@@ -86,6 +88,31 @@ def test_a_backfill_into_duckdb_reads_over_tls(encrypted: Database, certificates
 
     assert ended.code == 0, ended.output
     assert pipeline.target_rows("t") == [("1",), ("2",), ("3",)]
+
+
+def test_typed_columns_read_over_tls_are_those_in_text_form(encrypted: Database) -> None:
+    encrypted.execute(
+        "ALTER TABLE t ADD v float8, ADD w text; INSERT INTO t SELECT g, NULLIF(g % 7, 0), repeat('w', g % 900) "
+        "FROM generate_series(4, 3000) AS g; INSERT INTO t VALUES (0, 'NaN', repeat('long', 1000000))"
+    )
+
+    with source(encrypted) as opened:
+        opened.set_up()
+        snapshot = opened.start()
+        (table,) = opened.tables()
+        (chunk,) = snapshot.chunks(table, None)
+        formats = snapshot.read(chunk)
+        text, batches = (list(formats[name]()) for name in ("arrow", "arrow-typed"))
+        assert snapshot._holder.pgconn.ssl_in_use
+
+    typed = pa.Table.from_batches(batches)
+    assert len(batches) > 2
+    assert typed.schema.types == [pa.int64(), pa.float64(), pa.string()]
+    # As text, for NaN is not equal to itself.
+    assert [str(row) for row in typed.to_pylist()] == [
+        str({"id": int(row["id"]), "v": None if row["v"] is None else float(row["v"]), "w": row["w"]})
+        for row in pa.Table.from_batches(text).to_pylist()
+    ]
 
 
 @pytest.mark.parametrize("section", ["source", "target"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,21 +35,10 @@ CREATE DOMAIN a_document AS jsonb; CREATE DOMAIN a_flag AS bool; CREATE DOMAIN n
 CREATE DOMAIN a_ratio AS float8;
 """
 
-ODD_TEXTS: Final = [
-    "\x01",
-    "\x02",
-    "\x01\x02\n",
-    "\t\r\n",
-    "\\N",
-    "\\.",
-    '""',
-    " ",
-    "🎉" * 3,
-    "d\0\0\0\x08".strip("\0"),
-]
+ODD_TEXTS: Final = ["\x01", "\x02", "\x01\x02\n", "\t\r\n", "\\N", "\\.", '""', " ", "🎉" * 3]
 
 MORE: Final[Mapping[str, Sequence[str]]] = {
-    "text": [text.replace("\0", "") for text in ODD_TEXTS],
+    "text": ODD_TEXTS,
     "varchar": ["", "\x01quoted\x01"],
     "real": ["1.1754944e-38", "3.4028235e+38", "16777217", "1e23"],
     "double precision": ["1e23", "9007199254740993", "2.2250738585072014e-308", "Infinity", "123456789.12345679"],
@@ -217,3 +207,17 @@ def test_a_table_made_beforehand_with_other_types_is_copied_in_text_form(
 
     assert asked == ["arrow"]
     assert rows == [(1, "0.1")]
+
+
+def test_rows_that_may_be_there_already_are_copied_in_text_form(source_database: Database, tmp_path: Path) -> None:
+    source_database.execute("CREATE TABLE t (id int PRIMARY KEY, v real); INSERT INTO t VALUES (1, 0.1), (2, NULL)")
+
+    with read(source_database) as (chunk, formats):
+        sink = open_sink(tmp_path / "target.duckdb", chunk.table)
+        load(sink, chunk, formats)
+        asked = load(sink, replace(chunk, name="again", overlapping=True), formats)
+        rows = rows_of(sink, "SELECT id, v::VARCHAR FROM public.t ORDER BY id")
+        sink.close()
+
+    assert asked == ["arrow"]
+    assert rows == [(1, "0.1"), (2, None)]

@@ -28,6 +28,8 @@ from cdcrep_connectors.postgres.publication import quoted
 Values = NDArray[Any]
 
 NULL: Final = -1
+JSONB_VERSION: Final = 1
+"""The only one so far; it stands before the text."""
 EPOCH_DAYS: Final = 10_957
 """From 1970-01-01, where Arrow begins to count, to 2000-01-01, where PostgreSQL does."""
 EPOCH_MICROSECONDS: Final = EPOCH_DAYS * 86_400_000_000
@@ -53,7 +55,7 @@ class Wire:
     finish: Callable[[Values], Values] | None = None
     """Turns numbers (in the machine's byte order) into Arrow's."""
     skipped: int = 0
-    """Bytes before the text."""
+    """Bytes before the text: jsonb's version."""
     output: str = ""
     """Name of the function that makes text of a value at the server; empty: it travels as it is."""
 
@@ -128,7 +130,7 @@ def wire_of(type_: ColumnType) -> Wire | None:
     if type_.kind in SIMPLE:
         return SIMPLE[type_.kind]
     if type_.kind is Kind.JSON:
-        # The binary form of jsonb is a version, 1, and the text.
+        # The binary form of jsonb is a version and the text.
         return Wire(pa.string(), skipped=1 if type_.native == "jsonb" else 0)
     if type_.kind is Kind.TEXT:
         # Of the type "char", bytes that are not ASCII are written as octal digits.
@@ -197,8 +199,10 @@ class Decoder:
                 return wire.array(values.numbers, valid)
             start = values.start + wire.skipped if wire.skipped else values.start
             if wire.skipped:
-                if (values.end - start < 0)[slice(None) if valid is None else valid].any():
-                    raise DataError("a value is shorter than its version number")
+                there = slice(None) if valid is None else valid
+                versions = values.start[there]
+                if (values.end[there] <= versions).any() or (buffer[versions] != JSONB_VERSION).any():
+                    raise DataError(f"a value is not of version {JSONB_VERSION} of jsonb's binary form")
                 start = np.minimum(start, values.end)
             return (gather_bytes if pa.types.is_binary(wire.arrow) else gather)(buffer, start, values.end, valid)
         except DataError as error:

@@ -277,11 +277,13 @@ def _counted(content: Bytes, begin: int, filled: int, fields: int) -> tuple[Posi
 
 
 def _first_column(buffer: bytearray, begin: int, end: int, fields: int) -> int | None:
-    """Return where the columns of one message's row begin; None: it only ends the rows."""
+    """Return where the columns of one message's row begin; None: it only begins or ends the rows."""
     at = begin + HEADER
     if buffer.startswith(SIGNATURE, at):
         at += len(SIGNATURE) + 4
         at += 4 + int.from_bytes(buffer[at : at + 4], "big")
+        if at == end:
+            return None
     start = at + COUNT
     count = int.from_bytes(buffer[at:start], "big", signed=True)
     if start > end or count not in (fields, END_OF_ROWS):
