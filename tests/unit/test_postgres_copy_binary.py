@@ -35,10 +35,10 @@ def of(kind: Kind, native: str = "") -> ColumnType:
 
 
 def decode_bytes(types: Sequence[ColumnType], rows: Sequence[bytes]) -> pa.RecordBatch:
-    """Decode rows that stand in one buffer with other bytes between, before and behind them."""
+    """Decode rows that stand in one buffer with other bytes before each, and none behind the last."""
     table = Table("public", "t", tuple(Column(f"v{i}", type_) for i, type_ in enumerate(types)), (), "postgresql")
     wires = [wire for type_ in types if (wire := wire_of(type_)) is not None]
-    buffer = np.frombuffer(BETWEEN + b"".join(row + BETWEEN for row in rows), np.uint8)
+    buffer = np.frombuffer(b"".join(BETWEEN + row for row in rows), np.uint8)
     lengths = np.array([len(row) for row in rows], np.int64)
     end = np.cumsum(lengths + len(BETWEEN))
     start = end - lengths

@@ -74,8 +74,15 @@ def test_long_rows_arrive_whole_between_short_ones(length: int) -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [row(b"x"), row(b"x", b"y", b"z"), b"\0", struct.pack(">h", -2), SIGNATURE[:-4] + b"\x7f\xff\xff\xff\0\2"],
-    ids=["fewer", "more", "half a number", "negative", "a header longer than its message"],
+    [
+        row(b"x"),
+        row(b"x", b"y", b"z"),
+        row(*[None] * 258),
+        b"\0",
+        struct.pack(">h", -2),
+        SIGNATURE[:-4] + b"\x7f\xff\xff\xff\0\2",
+    ],
+    ids=["fewer", "more", "256 more", "half a number", "negative", "a header longer than its message"],
 )
 @pytest.mark.parametrize("before", [0, 1, 50])
 def test_a_row_of_another_number_of_columns_is_refused(wrong: bytes, before: int) -> None:
