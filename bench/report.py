@@ -48,9 +48,8 @@ transaction is visible in the target, or has been decoded where there is none. "
 what it reads. "Native replica" is a second server of the same release with GTIDs, durable as the source and otherwise
 with the release's defaults (MySQL: four applier threads and a binary log; MariaDB: neither). The decoders' rows are
 counted. Of MySQL and MariaDB the whole server process counts. "cdcrep to DuckDB" contains DuckDB: its buffers, 64 MB
-(128 while tables are copied) and more where tables are large, are a part of that peak RSS. W5m counts from start to
-exit; the loop fetches 10,000 rows at a time, turns them into an Arrow table and inserts that, all in one
-transaction."""
+and more where tables are large, are a part of that peak RSS. W5m counts from start to exit; the loop fetches 10,000
+rows at a time, turns them into an Arrow table and inserts that, all in one transaction."""
 
 
 @dataclass(frozen=True)

@@ -339,19 +339,6 @@ def test_an_open_transaction_keeps_the_file(file: Path) -> None:
     sink.close()
 
 
-def test_a_copy_has_more_memory_until_it_is_finished(file: Path) -> None:
-    sink = open_sink(file, ITEMS)
-    limit = "SELECT value FROM duckdb_settings() WHERE name = 'memory_limit'"
-    before = rows_of(sink, limit)
-
-    load(sink, Chunk(ITEMS, "all"), *text_rows(ITEMS, [("1", "a")]).to_batches())
-    during = rows_of(sink, limit)
-    sink.finish([ITEMS.id])
-
-    assert (before, during, rows_of(sink, limit)) == ([("64.0 MiB",)], [("128.0 MiB",)], [("64.0 MiB",)])
-    sink.close()
-
-
 @pytest.mark.slow
 def test_random_keys_of_a_large_table_get_the_memory_that_deleting_them_takes(file: Path) -> None:
     sink = open_sink(file, ITEMS)

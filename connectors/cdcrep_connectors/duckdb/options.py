@@ -17,8 +17,8 @@ class DuckDBOptions(BaseModel):
     url: str
     """`duckdb:////absolute/path.duckdb` or `duckdb:///relative/path.duckdb`."""
     memory_limit: str = "auto"
-    """Most memory for DuckDB's buffers, such as `512MB`; `auto`: 64 MB, 128 MB during copies, 9 bytes per row of
-    large tables, and more where wide rows need it, up to a quarter of the machine's memory."""
+    """Most memory for DuckDB's buffers, such as `512MB`; `auto`: 64 MB, 9 bytes per row of large tables,
+    and more where wide rows need it, up to a quarter of the machine's memory."""
     threads: int = Field(2, ge=1)
     """Threads of DuckDB, shared by applying, loading and queries."""
     temp_directory: str = ""
