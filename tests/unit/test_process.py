@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import subprocess
@@ -32,6 +33,28 @@ try:
 except RuntimeError:
     pass
 print(json.dumps([pa.default_memory_pool().backend_name, calls]))
+"""
+
+
+FREE = """
+import ctypes
+from cdcrep.process import settle
+settle()
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+libc.malloc.argtypes = [ctypes.c_size_t]
+libc.free.argtypes = [ctypes.c_void_p]
+
+class Blocks(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_size_t) for name in (
+        "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost")]
+
+libc.mallinfo2.restype = Blocks
+# A large block that is freed teaches glibc to take the next one of its size from a heap.
+libc.free(libc.malloc(8 << 20))
+before = libc.mallinfo2().hblks
+block = libc.malloc(8 << 20)
+print(libc.mallinfo2().hblks - before)
 """
 
 
@@ -66,3 +89,8 @@ def test_freed_memory_is_kept_while_copying_and_not_afterwards() -> None:
 @pytest.mark.parametrize("chosen", ["jemalloc", "mimalloc", "system"])
 def test_copying_leaves_the_users_choice_alone(chosen: str) -> None:
     assert json.loads(run(SET, ARROW_DEFAULT_MEMORY_POOL=chosen)) == [chosen, ["inside"]]
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="needs glibc 2.33")
+def test_large_blocks_go_back_to_the_system_one_by_one() -> None:
+    assert run(FREE) == "1"
