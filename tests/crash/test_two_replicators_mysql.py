@@ -51,7 +51,7 @@ def test_a_process_that_was_stopped_inside_a_transaction_finds_itself_fenced(end
 
         with running(pipeline, CDCREP_RUNTIME_DIR=str(tmp_path / "elsewhere")) as second:
             write(4)
-            second.until(lambda: replicated() == [1, 2, 3, 4], "the second took over", 30.0)
+            second.until(lambda: replicated() == [1, 2, 3, 4], "the second took over")
             first.process.send_signal(signal.SIGCONT)
             code = first.ended()
             write(5)

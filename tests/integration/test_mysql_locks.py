@@ -244,7 +244,7 @@ def test_an_attempt_to_lock_many_tables_ends_in_time(mysql_source: MySQLDatabase
         with pytest.raises(TransientError):
             writer_locks._query_in_time(locking, "LOCK TABLES t READ", killing)
 
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 40
 
 
 @a_mariadb

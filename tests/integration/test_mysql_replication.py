@@ -294,10 +294,11 @@ def test_a_server_that_is_busy_with_the_stream_is_not_given_up(
     mysql_source: MySQLDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reading, "SILENT_SECONDS", 0.3)
-    asked: list[float] = []
+    asked = 0
 
     def server_is_busy() -> bool:
-        asked.append(time.monotonic())
+        nonlocal asked
+        asked += 1
         return True
 
     options = ServerOptions(url=mysql_source.url)
@@ -305,10 +306,12 @@ def test_a_server_that_is_busy_with_the_stream_is_not_given_up(
     wake, waker = socket.socketpair()
     with closing(source), wake, waker:
         reader = BinlogReader(source, wake, server_is_busy)
-        until = time.monotonic() + 1.5
-        wait_until(lambda: len(reader.read(0.1)) < 0 or time.monotonic() > until)
 
-    assert len(asked) >= 2
+        def look() -> bool:
+            reader.read(0.1)
+            return asked >= 2
+
+        wait_until(look, what="the second question")
 
 
 def test_a_wake_up_ends_a_wait(mysql_source: MySQLDatabase) -> None:
@@ -319,7 +322,7 @@ def test_a_wake_up_ends_a_wait(mysql_source: MySQLDatabase) -> None:
 
         stream.read(30)
 
-        assert time.monotonic() - begun < 4
+        assert time.monotonic() - begun < 20
 
 
 @every_mysql
