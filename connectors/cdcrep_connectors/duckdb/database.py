@@ -21,7 +21,7 @@ files from growing, while unlimited they let commits on large tables wait for 10
 
 START_LIMIT: Final = 64 << 20
 """DuckDB keeps what it has read and written up to its limit, needed or not. With twice as much, a stream of inserts is
-quicker by a third, which is faster than sources send, and a copy by a twentieth; more is granted where it runs out."""
+quicker by a third, which is faster than sources send, and a copy by up to a tenth; it gets more where it runs out."""
 
 BASE_LIMIT: Final = 88 << 20
 BYTES_PER_ROW: Final = 9

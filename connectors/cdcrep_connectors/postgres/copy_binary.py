@@ -197,13 +197,14 @@ class Decoder:
         try:
             if values.numbers is not None:
                 return wire.array(values.numbers, valid)
-            start = values.start + wire.skipped if wire.skipped else values.start
+            start = values.start
             if wire.skipped:
                 there = slice(None) if valid is None else valid
                 versions = values.start[there]
                 if (values.end[there] <= versions).any() or (buffer[versions] != JSONB_VERSION).any():
                     raise DataError(f"a value is not of version {JSONB_VERSION} of jsonb's binary form")
-                start = np.minimum(start, values.end)
+                # A null has no byte to skip.
+                start = np.minimum(start + wire.skipped, values.end)
             return (gather_bytes if pa.types.is_binary(wire.arrow) else gather)(buffer, start, values.end, valid)
         except DataError as error:
             raise DataError(f"{self._table.id}, column {name!r}: {error.message}") from None
