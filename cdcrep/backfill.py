@@ -19,6 +19,7 @@ from cdcrep.connector import Checkpoint, Chunk, Copied, Loader, Pipeline, Sink, 
 from cdcrep.errors import SetupError
 from cdcrep.events import Events
 from cdcrep.table import Table, TableId
+from cdcrep.tidying import Tidying
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,13 @@ class Backfill:
         examined: Collection[TableId] = (),
         on_start: Callable[[], None],
         on_progress: Callable[[], None],
+        tidying: Tidying,
     ) -> None:
         """Prepare a copy; `examined` are tables that the target was found able to take."""
         self._source, self._sink, self._pipeline, self._events = source, sink, pipeline, events
         self._examined = examined
         self._on_start, self._on_progress = on_start, on_progress
+        self._tidying = tidying
         self._stopping = threading.Event()
         self._loaders: list[Loader] = []
         self._lock = threading.Lock()
@@ -73,14 +76,12 @@ class Backfill:
         }
         take = self._source.start if checkpoint.position is None else self._source.snapshot
         snapshot = take(interrupted)
-        try:
+        with self._tidying.finally_do(snapshot.close):
             plan = self._plan(snapshot, todo, interrupted)
             position = checkpoint.position or snapshot.position
             self._sink.register(plan.copied, None if checkpoint.position else position)
             self._copy(snapshot, plan)
             self._prune(snapshot, plan)
-        finally:
-            snapshot.close()
         if self._stopping.is_set():
             return checkpoint
         self._sink.finish([table.id for table in todo])
@@ -189,12 +190,13 @@ class Backfill:
         loader = self._sink.loader()
         with self._lock:
             self._loaders.append(loader)
-        try:
+        with self._tidying.finally_do(lambda: self._close(loader)):
             yield loader
-        finally:
-            with self._lock:
-                self._loaders.remove(loader)
-            loader.close()
+
+    def _close(self, loader: Loader) -> None:
+        with self._lock:
+            self._loaders.remove(loader)
+        loader.close()
 
     def _say(self, messages: Sequence[str]) -> None:
         for message in messages:

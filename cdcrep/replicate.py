@@ -13,6 +13,7 @@ from cdcrep.crashpoint import reached
 from cdcrep.errors import DivergedError
 from cdcrep.handover import Handover
 from cdcrep.position import Position
+from cdcrep.tidying import Tidying
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,10 @@ class Replication:
         *,
         on_applied: Callable[[Applied], None],
         until: Position | None = None,
+        tidying: Tidying,
     ) -> None:
         self._source, self._sink = source, sink
+        self._tidying = tidying
         self._checkpoint, self._until = checkpoint, until
         self._on_applied = on_applied
         self._handover = Handover(
@@ -55,17 +58,18 @@ class Replication:
         """Replicate; returns after `stop` or once `until` is passed, raises what either thread met."""
         reading = threading.Thread(target=self._read, name="cdcrep-reading", daemon=True)
         reading.start()
-        try:
+        with self._tidying.finally_do(lambda: self._end(reading)):
             while (batch := self._handover.take()) is not None:
                 self._apply(batch)
-        finally:
-            self.stop()
-            reading.join()
 
     def stop(self) -> None:
         """End soon, after the batch that is being applied; thread-safe."""
         self._source.stop()
         self._handover.close()
+
+    def _end(self, reading: threading.Thread) -> None:
+        self.stop()
+        reading.join()
 
     def _read(self) -> None:
         position = self._checkpoint.position

@@ -24,6 +24,7 @@ from cdcrep.position import Position
 from cdcrep.process import copying
 from cdcrep.replicate import Applied, Replication
 from cdcrep.table import TableId
+from cdcrep.tidying import Tidying
 
 CANCEL_AFTER_SECONDS = 3.0  # a stop shall end within 5 s; until then the batch in hand may still be finished
 
@@ -63,9 +64,16 @@ class Supervisor:
     """Runs one pipeline until it is stopped, done, or cannot go on."""
 
     def __init__(
-        self, opened: Opened, *, events: Events, until_current: bool = False, then_tear_down: bool = False
+        self,
+        opened: Opened,
+        *,
+        events: Events,
+        until_current: bool = False,
+        then_tear_down: bool = False,
+        tidying: Tidying | None = None,
     ) -> None:
         self._opened, self._events = opened, events
+        self._tidying = tidying or Tidying()
         self._until_current, self._then_tear_down = until_current, then_tear_down
         self._until: Position | None = None
         self._stopping = threading.Event()
@@ -104,11 +112,10 @@ class Supervisor:
         try:
             retrying(self._once)
         except BaseException as error:
-            if isinstance(error, TransientError) and self._stopping.is_set():
+            if self._is_part_of_stopping(error):
                 self._set_state(State.STOPPED)
                 return
-            self._last_error = _describe(error)
-            self._set_state(State.FAILED)
+            self._note_end(error)
             raise
         self._set_state(State.STOPPED)
 
@@ -123,6 +130,21 @@ class Supervisor:
             timer = threading.Timer(CANCEL_AFTER_SECONDS, _quietly, [sink.cancel])
             timer.daemon = True
             timer.start()
+
+    def overdue(self) -> BaseException | None:
+        """Return the failure after which tidying up takes too long: the process then has to end without it."""
+        return self._tidying.overdue()
+
+    def abandon(self, failure: BaseException | None) -> None:
+        """Give up waiting for `run`, whose thread is left behind.
+
+        Raises the failure, or without one that which `run` is tidying up after, if there is any.
+        """
+        failure = failure or self._tidying.overdue(0.0)
+        if failure is None or self._is_part_of_stopping(failure):
+            return
+        self._note_end(failure)
+        raise failure
 
     def sink(self) -> Sink | None:
         """Return the sink while it is open, for queries beside replication."""
@@ -147,16 +169,17 @@ class Supervisor:
         if self._stopping.is_set():
             return
         source, sink = self._opened.open_source(), self._opened.open_sink()
-        try:
+        with self._tidying.finally_do(lambda: self._close(source, sink)):
             if not self._detached:
                 self._replicate(source, sink)
             if self._then_tear_down and not self._stopping.is_set():
                 self._dismantle(source, sink)
-        finally:
-            self._sink = self._source = None
-            with contextlib.ExitStack() as both:
-                both.callback(source.close)
-                both.callback(sink.close)
+
+    def _close(self, source: Source, sink: Sink) -> None:
+        self._sink = self._source = None
+        with contextlib.ExitStack() as both:
+            both.callback(source.close)
+            both.callback(sink.close)
 
     def _replicate(self, source: Source, sink: Sink) -> None:
         if self._examined is None:
@@ -203,6 +226,7 @@ class Supervisor:
             examined=self._examined or (),
             on_start=self._copying,
             on_progress=self._progressed,
+            tidying=self._tidying,
         )
         with self._stoppable(backfill), copying():
             return backfill.run(checkpoint)
@@ -211,7 +235,13 @@ class Supervisor:
         self._figures["position"] = checkpoint.position
         self._set_state(State.STREAMING)
         replication = Replication(
-            source, sink, self._opened.pipeline, checkpoint, on_applied=self._on_applied, until=self._until
+            source,
+            sink,
+            self._opened.pipeline,
+            checkpoint,
+            on_applied=self._on_applied,
+            until=self._until,
+            tidying=self._tidying,
         )
         with self._stoppable(replication):
             replication.run()
@@ -255,6 +285,13 @@ class Supervisor:
         self._failures += 1
         error = state.outcome.exception() if state.outcome else None
         self._last_error = _describe(error)
+
+    def _is_part_of_stopping(self, error: BaseException) -> bool:
+        return isinstance(error, TransientError) and self._stopping.is_set()
+
+    def _note_end(self, error: BaseException) -> None:
+        self._last_error = _describe(error)
+        self._set_state(State.FAILED)
 
     def _announce_retry(self, state: tenacity.RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None

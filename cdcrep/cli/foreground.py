@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from types import FrameType
-from typing import Final
+from typing import Final, Protocol
 
 STOP_SECONDS: Final = 4.0
 """An orderly end that takes longer is cut off, so that the process is gone within 5 s: the databases then roll back
@@ -19,11 +19,27 @@ _TICK_SECONDS: Final = 0.2
 _SHOW_CURSOR: Final = "\x1b[?25h"
 
 
-def in_foreground(run: Callable[[], None], stop: Callable[[], None], say: Callable[[str], None]) -> None:
-    """Call `run` in a thread until it ends; raise what it raised.
+class Stoppable(Protocol):
+    """What runs in the foreground."""
 
-    This thread only waits, so that signals are handled at once. When `run` does not end in time after a signal, its
-    thread is left behind: the process has to end by `os._exit`.
+    def run(self) -> None:
+        """Work until it is done, stopped, or fails."""
+
+    def stop(self) -> None:
+        """Ask `run` to end."""
+
+    def overdue(self) -> BaseException | None:
+        """Return the failure of a `run` that has failed and does not come to its end."""
+
+    def abandon(self, failure: BaseException | None) -> None:
+        """Raise the failure, or without one that of a `run` which has failed and does not come to its end."""
+
+
+def in_foreground(pipeline: Stoppable, say: Callable[[str], None]) -> None:
+    """Run a pipeline in a thread until it ends; raise what it raised.
+
+    This thread only waits, so that signals are handled at once. When `run` does not end in time after a signal or a
+    failure, its thread is left behind: the process has to end by `os._exit`.
     """
     done = threading.Event()
     failures: list[BaseException] = []
@@ -31,7 +47,7 @@ def in_foreground(run: Callable[[], None], stop: Callable[[], None], say: Callab
 
     def work() -> None:
         try:
-            run()
+            pipeline.run()
         except BaseException as failure:
             failures.append(failure)
         finally:
@@ -44,21 +60,26 @@ def in_foreground(run: Callable[[], None], stop: Callable[[], None], say: Callab
             os._exit(128 + number)
         asked.append(time.monotonic())
         # In a thread: whatever `stop` waits for, the second signal does not.
-        threading.Thread(target=stop, name="cdcrep-stop", daemon=True).start()
+        threading.Thread(target=pipeline.stop, name="cdcrep-stop", daemon=True).start()
 
     before = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         threading.Thread(target=work, name="cdcrep-pipeline", daemon=True).start()
         announced = False
+        overdue: BaseException | None = None
         # In slices: a signal that the kernel gave to another thread wakes nobody up.
         while not done.wait(_TICK_SECONDS):
             if asked and not announced:
                 say("stopping; a second signal ends the process at once")
                 announced = True
-            if asked and time.monotonic() - asked[0] > STOP_SECONDS:
+            overdue = pipeline.overdue()
+            if overdue is not None or (asked and time.monotonic() - asked[0] > STOP_SECONDS):
                 break
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
     if failures:
         raise failures[0]
+    if not done.is_set():
+        say("tidying up did not end in time; the databases roll back what is open, as after a crash")
+        pipeline.abandon(overdue)

@@ -101,7 +101,7 @@ def _in_foreground(supervisor: Supervisor, invocation: Invocation) -> None:
         else:
             say(text)
 
-    in_foreground(supervisor.run, supervisor.stop, announce)
+    in_foreground(supervisor, announce)
 
 
 @contextlib.contextmanager

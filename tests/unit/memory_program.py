@@ -4,7 +4,9 @@
 
 `memory:shop` holds `public.orders` with ROWS rows. In the environment CDCREP_TEST_COMMITS=n lets a thread commit n rows
 a second, CDCREP_TEST_FAILURES=n lets the first n connections to the target fail, CDCREP_TEST_HANG=1 lets every apply
-say "hanging" and hang, and CDCREP_TEST_DEATH=1 lets it raise what no connector may raise.
+say "hanging" and hang, CDCREP_TEST_DEATH=1 lets it raise what no connector may raise, and CDCREP_TEST_FENCE=1 lets it
+find that another process has taken over. CDCREP_TEST_CLOSE=stream, source or sink lets that say "closing" and hang when
+it is closed; tidying up may then take CDCREP_TEST_TIDYING seconds.
 """
 
 from __future__ import annotations
@@ -12,15 +14,19 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from collections.abc import Iterator, Mapping
+from functools import partial
 from itertools import count
 from typing import Any
 
-from cdcrep import connector
+from cdcrep import connector, supervise
 from cdcrep.changes import Batch
-from cdcrep.connector import Checkpoint
-from cdcrep.errors import ConfigError, TransientError
-from cdcrep.table import Column, ColumnType, Kind, Table
+from cdcrep.connector import Checkpoint, Copied
+from cdcrep.errors import ConfigError, DivergedError, TransientError
+from cdcrep.position import Position
+from cdcrep.table import Column, ColumnType, Kind, Table, TableId
 from cdcrep.testing.memory import Insert, MemorySink, MemorySource, SourceDatabase
+from cdcrep.tidying import Tidying
 
 ROWS = 100
 TEXT = ColumnType(Kind.TEXT, "text")
@@ -40,19 +46,50 @@ class TroubledSink(MemorySink):
 
     def apply(self, batch: Batch) -> None:
         if os.environ.get("CDCREP_TEST_HANG"):
-            sys.stderr.write("hanging\n")
-            sys.stderr.flush()
-            threading.Event().wait()
+            hang("hanging")
         if os.environ.get("CDCREP_TEST_DEATH"):
             raise RuntimeError("canary-in-exception")
+        if os.environ.get("CDCREP_TEST_FENCE"):
+            raise DivergedError("another process has taken over", hint="leave it alone")
         super().apply(batch)
+
+    def close(self) -> None:
+        hang_in("sink")
+        super().close()
+
+
+class TroubledSource(MemorySource):
+    """A memory source whose closing hangs as the environment asks."""
+
+    def stream(
+        self, after: Position, copied: Mapping[TableId, Copied], until: Position | None = None
+    ) -> Iterator[Batch]:
+        yield from super().stream(after, copied, until)
+        hang_in("stream")
+
+    def close(self) -> None:
+        hang_in("source")
+        super().close()
+
+
+def hang(word: str) -> None:
+    """Say so and never return."""
+    sys.stderr.write(f"{word}\n")
+    sys.stderr.flush()
+    threading.Event().wait()
+
+
+def hang_in(place: str) -> None:
+    """Hang where the environment asks for it."""
+    if os.environ.get("CDCREP_TEST_CLOSE") == place:
+        hang("closing")
 
 
 def find(group: str, url: str) -> type[Any]:
     """Know `memory:` only."""
     if not url.startswith("memory:"):
         raise ConfigError(f"no connector for {url.partition(':')[0]}")
-    return MemorySource if group == "cdcrep.sources" else TroubledSink
+    return TroubledSource if group == "cdcrep.sources" else TroubledSink
 
 
 def fill() -> SourceDatabase:
@@ -72,6 +109,8 @@ def commit(database: SourceDatabase, per_second: float) -> None:
 
 if __name__ == "__main__":
     connector._find = find
+    if seconds := os.environ.get("CDCREP_TEST_TIDYING"):
+        supervise.Supervisor = partial(supervise.Supervisor, tidying=Tidying(float(seconds)))  # type: ignore[assignment,misc]
     source = fill()
     if rate := os.environ.get("CDCREP_TEST_COMMITS"):
         threading.Thread(target=commit, args=(source, float(rate)), daemon=True).start()

@@ -124,6 +124,31 @@ def test_a_pipeline_that_hangs_is_left_behind_within_five_seconds(start: Start) 
     assert child.wait(timeout=STOP_SECONDS) == 0
 
 
+@pytest.mark.parametrize("place", ["stream", "source", "sink"])
+def test_a_failed_process_whose_tidying_up_hangs_ends_with_its_failure(start: Start, call: Call, place: str) -> None:
+    trouble = {"CDCREP_TEST_FENCE": "1", "CDCREP_TEST_CLOSE": place, "CDCREP_TEST_TIDYING": "0.5"}
+    child = start("run", CDCREP_TEST_COMMITS="100", **trouble, **NO_COVERAGE)
+
+    said = wait_for_line(child, "closing")
+    assert child.wait(timeout=DEADLINE_SECONDS) == 6
+
+    said += child.stderr or ()
+    ended = [line for line in said if "tidying up did not end in time" in line]
+    assert len(ended) == 1
+    assert said[-2:] == ["error: another process has taken over\n", "hint: leave it alone\n"]
+    assert any("failed" in line for line in said)
+    assert json.loads(call("status", "--json").stdout)["last_error"]["message"].startswith("another process has taken")
+
+
+def test_a_signal_while_tidying_up_hangs_does_not_hide_the_failure(start: Start) -> None:
+    child = start("run", CDCREP_TEST_COMMITS="100", CDCREP_TEST_FENCE="1", CDCREP_TEST_CLOSE="sink", **NO_COVERAGE)
+    wait_for_line(child, "closing")
+
+    child.send_signal(signal.SIGTERM)
+
+    assert child.wait(timeout=STOP_SECONDS) == 6
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_second_signal_ends_the_process_at_once(start: Start, number: signal.Signals) -> None:
     child = start("run", CDCREP_TEST_COMMITS="100", CDCREP_TEST_HANG="1")
