@@ -11,7 +11,9 @@ from threading import Timer
 
 import pytest
 
+from cdcrep.connector import Copied
 from cdcrep.errors import DivergedError, SetupError, TransientError
+from cdcrep.position import Position
 from cdcrep_connectors.mysql import stream
 from cdcrep_connectors.mysql.position import parse_position
 from cdcrep_connectors.mysql.source import MySQLSource
@@ -93,13 +95,56 @@ def test_without_gtids_a_file_of_the_same_name_is_not_the_same(by_file: MySQLDat
     after, copied = here(by_file)
     run(by_file, "INSERT INTO t VALUES (1)")
     position = last_position(read(by_file, after, copied))
-    # Files are told apart by the second they were begun in.
-    begun = time.time()
-    wait_until(lambda: time.time() > begun + 1.1, 10.0, "another second")
-    run(by_file, reset(by_file), "INSERT INTO t VALUES (2)", "INSERT INTO t VALUES (3)", "INSERT INTO t VALUES (4)")
+    begin_anew(by_file)
 
     with pytest.raises(DivergedError, match="was reset"):
         read(by_file, position, copied)
+
+
+def test_without_gtids_a_log_that_is_reset_during_the_first_copy_is_refused(by_file: MySQLDatabase) -> None:
+    run(by_file, reset(by_file))
+    with closing(source_of(by_file)) as source, closing(source.start()) as snapshot:
+        copied = {table.id: Copied(snapshot.position) for table in source.tables()}
+        run(by_file, "INSERT INTO t VALUES (1)")
+        begin_anew(by_file)
+
+        with pytest.raises(DivergedError, match="was reset"):
+            source.set_up(copied, snapshot.position)
+
+
+@both
+def test_gtids_that_are_given_anew_are_not_the_same(own_mysql_server: StartMySQL, release: str) -> None:
+    database = database_on(own_mysql_server(release))
+    run(database, TABLE, reset(database), "INSERT INTO t VALUES (0)")
+    after, copied = here(database)
+    run(database, "INSERT INTO t VALUES (1)")
+    in_first = last_position(read(database, after, copied))
+    run(database, "FLUSH BINARY LOGS", "INSERT INTO t VALUES (5)")
+    in_second = last_position(read(database, in_first, copied))
+    begin_anew(database)
+
+    for position in (in_first, in_second):
+        assert parse_position(position).reached.gtids is not None
+        with pytest.raises(DivergedError, match="was reset") as raised:
+            read(database, position, copied)
+        assert "copied anew" in str(raised.value.hint)
+
+
+@both
+def test_a_position_that_does_not_say_when_its_file_was_begun_is_gone_on_from(
+    own_mysql_server: StartMySQL, release: str
+) -> None:
+    database = database_on(own_mysql_server(release))
+    run(database, TABLE)
+    after, copied = here(database)
+    run(database, "INSERT INTO t VALUES (1)")
+    said = last_position(read(database, after, copied))
+    run(database, "INSERT INTO t VALUES (2)")
+
+    earlier, created = said.split("/created=")
+
+    assert abs(int(created) - time.time()) < 3600
+    assert ids(read(database, Position(earlier), copied)) == ids(read(database, said, copied)) == [2]
 
 
 def test_without_gtids_another_server_is_refused(by_file: MySQLDatabase, mysql_source: MySQLDatabase) -> None:
@@ -112,6 +157,14 @@ def test_without_gtids_another_server_is_refused(by_file: MySQLDatabase, mysql_s
 
 def reset(database: MySQLDatabase) -> str:
     return "RESET MASTER" if database.server.release.is_mariadb else "RESET BINARY LOGS AND GTIDS"
+
+
+def begin_anew(database: MySQLDatabase) -> None:
+    """Reset the log and fill it further than it was."""
+    # Files are told apart by the second they were begun in.
+    begun = time.time()
+    wait_until(lambda: time.time() > begun + 1.1, 10.0, "another second")
+    run(database, reset(database), *(f"INSERT INTO t VALUES ({i})" for i in range(100, 110)))
 
 
 def repeat(database: MySQLDatabase, other: MySQLDatabase, *statements: str) -> None:

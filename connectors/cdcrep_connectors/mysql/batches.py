@@ -13,11 +13,11 @@ import numpy as np
 from cdcrep.changes import Batch, Changes, merge
 from cdcrep.columns import Positions, integers
 from cdcrep.connector import Copied
-from cdcrep.errors import DataError, DivergedError
+from cdcrep.errors import DataError
 from cdcrep.table import Table, TableId
 from cdcrep_connectors.mysql import event_types
 from cdcrep_connectors.mysql.binlog import Decoder
-from cdcrep_connectors.mysql.continuity import AGAIN
+from cdcrep_connectors.mysql.continuity import check_file
 from cdcrep_connectors.mysql.control_events import read_heartbeat, read_heartbeat_v2, read_rotate, read_xa_prepare
 from cdcrep_connectors.mysql.dates import Tally
 from cdcrep_connectors.mysql.event_types import EventType
@@ -92,7 +92,7 @@ class BatchAssembler:
         tally: Tally | None = None,
     ) -> None:
         self._place = after
-        self._created_file = after.begin.file
+        self._created_file, self._created = after.begin.file, after.created
         self._progress = after.begin
         self._after = after.reached
         self._replaying = after.begin != after.reached
@@ -118,7 +118,7 @@ class BatchAssembler:
     def reached(self) -> Place:
         """Every transaction up to here was received whole and returned; later than the last batch when idle."""
         if self._replaying:
-            return self._place
+            return replace(self._place, created=self._created)
         return self._place.at(self._progress, self._prepared.begin(self._progress))
 
     @property
@@ -167,20 +167,19 @@ class BatchAssembler:
         self._decoder.forget()
         if events.types[index] == EventType.ROTATE:
             rotate = read_rotate(events.content(index))
+            moved = rotate.file != self._progress.file
             self._progress = replace(self._progress, file=rotate.file, offset=rotate.position)
-        elif self._progress.gtids is None:
-            self._check_file(int(integers(events.buffer, "<u4")[events.start[index]]))
-
-    def _check_file(self, created: int) -> None:
-        """Compare when a file was begun with what the position says of the file of this name."""
-        same = self._progress.file == self._created_file
-        if same and self._place.created not in (0, created):
-            raise DivergedError(
-                f"the server's log was reset: its file {self._progress.file} is another one than the target was filled "
-                "from",
-                hint=AGAIN,
-            )
+            if moved:
+                self._note_created(0)
+            return
+        created = int(integers(events.buffer, "<u4")[events.start[index]])
+        if self._progress.file == self._created_file:
+            check_file(self._place, created)
         self._created_file = self._progress.file
+        self._note_created(created)
+
+    def _note_created(self, created: int) -> None:
+        """Note when the file that is read was begun, if reading would begin in it again; 0: not known yet."""
         if self._prepared.begin(self._progress).file == self._progress.file:
             self._place = replace(self._place, created=created)
 

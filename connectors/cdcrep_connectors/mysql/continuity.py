@@ -109,7 +109,20 @@ def check_position(after: Place, log: ServerLog) -> Place:
             hint=AGAIN,
         )
     _check_kept(after, log, same_files=not failed_over)
-    return replace(after, server=now.server)
+    return replace(after, server=now.server, created=0 if failed_over else after.created)
+
+
+def check_file(after: Place, begun: int) -> None:
+    """Compare when a file was begun with what a position says of the file of this name.
+
+    Raises:
+        DivergedError: it is another one.
+    """
+    if after.created not in (0, begun):
+        raise DivergedError(
+            f"the server's log was reset: its file {after.begin.file} is another one than the target was filled from",
+            hint=AGAIN,
+        )
 
 
 def check_history(before: Place, connection: Connection) -> None:
@@ -136,18 +149,36 @@ def _check_kept(after: Place, log: ServerLog, *, same_files: bool) -> None:
                 f"the server has removed log that is still needed: the transactions {_short(str(missing))} are gone",
                 hint=f"raise binlog_expire_logs_seconds; {AGAIN}",
             )
+        if same_files:
+            _refuse_fewer_files(begin, log)
         return
     oldest = Progress(None, *log.files[0]).order()[0] if log.files else 0
     if begin.gtids is None:
-        _check_file(begin, log, oldest)
+        _check_end(begin, log, oldest)
     elif same_files and begin.order()[0] < oldest:
         raise DivergedError(
             f"the server has removed log that is still needed: {begin.file} is gone",
             hint=f"raise expire_logs_days; {AGAIN}",
         )
+    elif same_files:
+        _refuse_fewer_files(begin, log)
 
 
-def _check_file(begin: Progress, log: ServerLog, oldest: int) -> None:
+def _refuse_fewer_files(begin: Progress, log: ServerLog) -> None:
+    """Refuse a log whose files count anew: GTIDs may be numbered anew as well, and name other transactions."""
+    newest = Progress(None, *log.files[-1]) if log.files else log.place.reached
+    if _series(newest) == _series(begin) and newest.order()[0] < begin.order()[0]:
+        raise DivergedError(
+            f"the server's log was reset: its files end with {newest.file}, the target was filled from {begin.file}",
+            hint=AGAIN,
+        )
+
+
+def _series(progress: Progress) -> str:
+    return progress.file.rpartition(".")[0]
+
+
+def _check_end(begin: Progress, log: ServerLog, oldest: int) -> None:
     size = dict(log.files).get(begin.file)
     if size is not None and begin.offset <= size:
         return

@@ -3,8 +3,8 @@
     mysql/<server uuid>/<GTID set>/<file>:<offset>[/<GTID set>/<file>:<offset>]
     mariadb/<server id>/<last GTID per domain>/<file>:<offset>[/…]
 
-Behind them may stand `/nulled=<count>`, how many dates became NULL because no calendar has them, and without GTIDs
-`/created=<seconds>`, when the file was begun: after a reset another one may have its name.
+Behind them may stand `/nulled=<count>`, how many dates became NULL because no calendar has them, and
+`/created=<seconds>`, when the file was begun: after a reset another one may have its name, and others its GTIDs.
 
 The second pair, where there is one, is where reading must begin again: before the oldest XA transaction that is
 prepared and neither committed nor rolled back. Without GTIDs their field is empty and the file alone counts.
@@ -77,7 +77,7 @@ class Place:
     nulled: int = 0
     """Dates that no calendar has and that became NULL, up to `reached`."""
     created: int = 0
-    """Without GTIDs: when the file of `begin` was begun, in seconds since 1970; 0: not known."""
+    """When the file of `begin` was begun, in seconds since 1970; 0: not known."""
 
     def at(self, reached: Progress, begin: Progress | None = None) -> Place:
         """Return another place of the same server."""

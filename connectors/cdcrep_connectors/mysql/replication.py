@@ -8,6 +8,7 @@ copy's reader of results does the same by the functions at the end.
 from __future__ import annotations
 
 import contextlib
+import random
 import socket
 import ssl
 import struct
@@ -38,6 +39,9 @@ ANNOTATE_ROWS: Final = 2
 """MariaDB: send the statements' texts."""
 HEARTBEAT_V2: Final = 2
 """MySQL: heartbeats whose positions have 64 bits."""
+
+FIRST_SERVER_ID: Final = 1 << 31
+"""Random server ids are chosen from here on: people number their servers from 1."""
 
 LARGEST_POSITION: Final = 2**32 - 1
 FIRST_POSITION: Final = 4
@@ -179,6 +183,11 @@ def server_error(packet: bytes, doing: str = READING) -> CdcrepError:
         return translate(error, doing)
     except (struct.error, IndexError, UnicodeDecodeError):
         return TransientError(f"{doing}: the server ended it with an error that cannot be read")
+
+
+def random_server_id() -> int:
+    """Choose a server id that no other replica is likely to have."""
+    return random.SystemRandom().randrange(FIRST_SERVER_ID, 2**32)
 
 
 def dump_is_working(connect: Callable[[], Connection], thread_id: int) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import random
 import socket
 import threading
 import time
@@ -20,13 +19,14 @@ from cdcrep.table import TableId
 from cdcrep_connectors.mysql.batches import BatchAssembler, Bounds
 from cdcrep_connectors.mysql.catalog import Catalog
 from cdcrep_connectors.mysql.connection import Connection
-from cdcrep_connectors.mysql.continuity import check_position, read_log
+from cdcrep_connectors.mysql.continuity import check_file, check_position, read_log
 from cdcrep_connectors.mysql.dates import Tally
 from cdcrep_connectors.mysql.framing import Framing
+from cdcrep_connectors.mysql.log_files import begun_at
 from cdcrep_connectors.mysql.options import SourceOptions
 from cdcrep_connectors.mysql.position import Place, parse_position
 from cdcrep_connectors.mysql.reading import BinlogReader
-from cdcrep_connectors.mysql.replication import BinlogSocket, dump_is_working, start_dump
+from cdcrep_connectors.mysql.replication import BinlogSocket, dump_is_working, random_server_id, start_dump
 from cdcrep_connectors.relational.arrivals import BITE
 
 log = structlog.get_logger(__name__)
@@ -36,9 +36,6 @@ HEARTBEAT_BYTES: Final = 16 << 20
 
 LOOK_SECONDS: Final = 30.0
 """Time between two looks at what a running stream relies on and does not see in the log."""
-
-FIRST_SERVER_ID: Final = 1 << 31
-"""Random server ids are chosen from here on: people number their servers from 1."""
 
 
 @dataclass
@@ -65,7 +62,7 @@ class BinlogStream:
         self._catalog = catalog
         self._look_again = look_again
         self._dates, self._tally = options.impossible_dates, tally
-        self._server_id = options.server_id or random.SystemRandom().randrange(FIRST_SERVER_ID, 2**32)
+        self._server_id = options.server_id or random_server_id()
         self._pipeline = pipeline
         self._stopping = threading.Event()
         self._wake_reader, self._waker = socket.socketpair()
@@ -77,7 +74,10 @@ class BinlogStream:
         """Raise what `stream` would raise where it cannot go on from `after`."""
         place = parse_position(after)
         with contextlib.closing(self._connect()) as connection:
-            found = check_position(place, read_log(connection))
+            server_log = read_log(connection)
+        found = check_position(place, server_log)
+        if found.created and any(file == found.begin.file for file, _ in server_log.files):
+            check_file(found, begun_at(self._connect(), found.begin.file, self._server_id))
         if found.server != place.server:
             log.warning("another server goes on", server=found.server, before=place.server)
         return found

@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from cdcrep.errors import SetupError, TransientError
 from cdcrep.position import Position
 from cdcrep_connectors.mysql.connection import Connection, connect, is_mariadb
 from cdcrep_connectors.mysql.continuity import place_now, query
+from cdcrep_connectors.mysql.log_files import begun_at
 from cdcrep_connectors.mysql.mariadb_gtid import MariadbGtidState
 from cdcrep_connectors.mysql.options import SourceOptions
 from cdcrep_connectors.mysql.position import Place, Progress
+from cdcrep_connectors.mysql.replication import random_server_id
 from cdcrep_connectors.mysql.writer_locks import server_locked
 
 OPEN: Final = "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY"
@@ -74,7 +77,9 @@ def open_views(
         found = _open_without_lock(sessions) if is_mariadb(sessions[0]) else None
         place = _open_under_lock(sessions, options, program_name) if found is None else found
     _refuse_prepared(sessions[0])
-    return place.position()
+    connection = connect(options, program_name=program_name, statement_timeout=0, lock_timeout=options.lock_timeout)
+    begun = begun_at(connection, place.begin.file, options.server_id or random_server_id())
+    return replace(place, created=begun).position()
 
 
 def _open_without_lock(sessions: Sequence[Connection]) -> Place | None:
