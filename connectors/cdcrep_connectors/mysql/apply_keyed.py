@@ -113,9 +113,14 @@ def _apply_carrying(session: Session, target: TargetTable, net: Net) -> int:
     unknown = {i: mask for i, mask in net.unknown.items() if i in target.written}
     _stage_images(session, target, net, sorted(unknown))
     taken = ["s.f = 1"]
-    taken += [f"s.c{i} = IF(s.u{i}, t.{target.column(i)}, s.c{i})" for i in unknown]
+    # Of an ENUM IF makes a text, and its 0 is none of the labels: from column to column it is copied.
+    enums = [i for i in unknown if target.is_enum(i)]
+    taken += [f"s.c{i} = IF(s.u{i}, t.{target.column(i)}, s.c{i})" for i in unknown if i not in enums]
     taken += [f"s.o{n} = t.{quote(column.name)}" for n, column in enumerate(target.own)]
-    found = session.execute(f"UPDATE {IMAGES} {joined_by_key(target, 'm', by_position=True)} SET {', '.join(taken)}")
+    matched = joined_by_key(target, "m", by_position=True)
+    found = session.execute(f"UPDATE {IMAGES} {matched} SET {', '.join(taken)}")
+    for i in enums:
+        session.execute(f"UPDATE {IMAGES} {matched} SET s.c{i} = t.{target.column(i)} WHERE s.u{i}")
     expected = int((~net.fresh).sum() if net.moved is None else (~net.fresh | net.moved).sum())
     if unknown:
         lacking = " OR ".join(f"u{i}" for i in unknown)

@@ -8,6 +8,7 @@ from typing import Final, Literal
 
 from cdcrep.errors import SetupError
 from cdcrep.table import Column, ColumnType, Kind, Table
+from cdcrep_connectors.mysql.same_family import is_geometry, is_labelled, own_type
 
 Exactness = Literal["exact", "widened", "lossy"]
 
@@ -23,6 +24,7 @@ ROW_BYTES: Final = 8126
 INLINE_BYTES: Final = 41
 
 TEXT: Final = "LONGTEXT"
+BYTES: Final = "LONGBLOB"
 BINARY_UUID: Final = "BINARY(16)"
 SPAN: Final = "TIME(6)"
 TEMPORAL: Final = frozenset({Kind.DATE, Kind.TIME, Kind.TIMESTAMP, Kind.TIMESTAMPTZ})
@@ -40,7 +42,7 @@ SCALARS: Final = {
     Kind.FLOAT32: "FLOAT",
     Kind.FLOAT64: "DOUBLE",
     Kind.TEXT: TEXT,
-    Kind.BYTES: "LONGBLOB",
+    Kind.BYTES: BYTES,
     Kind.DATE: "DATE",
     Kind.TIME: "TIME(6)",
     Kind.TIMESTAMP: "DATETIME(6)",
@@ -64,7 +66,7 @@ FIXED_BYTES: Final = {
     Kind.INTERVAL: 6,
 }
 """Bytes that a value takes in an index, at most."""
-
+LABELLED_BYTES: Final = {"ENUM": 2, "SET": 8}
 
 LENGTH: Final = re.compile(
     r"(?:character varying|character|varchar|char|varbinary|binary)\((?P<length>\d+)\)", re.IGNORECASE
@@ -106,27 +108,29 @@ def plain_type(kind: ColumnType, dialect: Dialect = MYSQL) -> str:
 
 
 def exactness(kind: ColumnType, dialect: Dialect = MYSQL) -> Exactness:
-    """Tell whether the target's type has the same values (exact) or others, too (widened); none has fewer (lossy)."""
+    """Tell whether the type by kind has the same values (exact) or others, too (widened); none has fewer (lossy)."""
     if plain_type(kind, dialect) == TEXT:
         return "exact" if kind.kind is Kind.TEXT else "widened"
     return "widened" if kind.kind in WIDER else "exact"
 
 
-def target_types(table: Table, dialect: Dialect) -> list[str]:
+def target_types(table: Table, dialect: Dialect, *, plain: bool = False) -> list[str]:
     """Return the types of a table's columns in order, without character sets; those of a key have a limited length.
+
+    `plain`: all of them by their kinds, also those that a source of the family has itself.
 
     Raises:
         SetupError: the key does not fit into an index, or the columns do not fit into a row.
     """
-    share = _key_share(table, dialect)
-    types = [plain_type(column.type, dialect) for column in table.columns]
+    types = [_type(table, column, dialect, plain) for column in table.columns]
+    key = [types[i] for i in table.key_positions]
+    share = _key_share(table, key)
     for i in table.key_positions:
         types[i] = _in_key(types[i], share)
-    long = INLINE_BYTES * sum(type_ in (TEXT, "LONGBLOB") for type_ in types)
-    inline = long + sum(
-        FIXED_BYTES[column.type.kind]
+    inline = sum(
+        INLINE_BYTES if _is_long(type_) else _fixed_bytes(column, type_)
         for column, type_ in zip(table.columns, types, strict=True)
-        if type_ not in (TEXT, "LONGBLOB") and column.name not in table.key
+        if column.name not in table.key
     )
     if len(types) > MOST_COLUMNS or inline > ROW_BYTES:
         raise SetupError(f"{table.id}: a row of {len(types)} columns of these types does not fit into a page of InnoDB")
@@ -135,7 +139,8 @@ def target_types(table: Table, dialect: Dialect) -> list[str]:
 
 def declared(type_: str, dialect: Dialect) -> str:
     """Return a type as a column's definition has it."""
-    return f"{type_} {dialect.character_set}" if type_ == TEXT or type_.startswith("VARCHAR(") else type_
+    is_text = type_ == TEXT or type_.startswith("VARCHAR(") or is_labelled(type_)
+    return f"{type_} {dialect.character_set}" if is_text else type_
 
 
 def limited_keys(table: Table, dialect: Dialect) -> list[tuple[Column, str]]:
@@ -160,18 +165,35 @@ def _longest(kind: ColumnType) -> float:
     return next((length for name, length in SHORT.items() if kind.native.startswith(name)), float("inf"))
 
 
+def _type(table: Table, column: Column, dialect: Dialect, plain: bool) -> str:
+    own = None if plain else own_type(column.type, table.dialect)
+    # A geometry is no key in MySQL.
+    kept = own is not None and not (is_geometry(own) and column.name in table.key)
+    return own if own is not None and kept else plain_type(column.type, dialect)
+
+
+def _is_long(type_: str) -> bool:
+    """Tell whether values of a type have no limited length."""
+    return type_ in (TEXT, BYTES) or is_geometry(type_)
+
+
+def _fixed_bytes(column: Column, type_: str) -> int:
+    if is_labelled(type_):
+        return LABELLED_BYTES[type_.partition("(")[0]]
+    return FIXED_BYTES[column.type.kind]
+
+
 def _in_key(type_: str, share: int) -> str:
     if type_ == TEXT:
         return f"VARCHAR({share // BYTES_PER_CHARACTER})"
-    return f"VARBINARY({share})" if type_ == "LONGBLOB" else type_
+    return f"VARBINARY({share})" if type_ == BYTES else type_
 
 
-def _key_share(table: Table, dialect: Dialect) -> int:
+def _key_share(table: Table, types: list[str]) -> int:
     """Return how many bytes of the index each key column without a fixed length may take."""
-    types = [table.columns[i].type for i in table.key_positions]
-    limited = sum(plain_type(kind, dialect) in (TEXT, "LONGBLOB") for kind in types)
-    fixed = sum(FIXED_BYTES[kind.kind] for kind in types if plain_type(kind, dialect) not in (TEXT, "LONGBLOB"))
-    share = (KEY_BYTES - fixed) // max(limited, 1)
+    columns = [table.columns[i] for i in table.key_positions]
+    fixed = sum(_fixed_bytes(*each) for each in zip(columns, types, strict=True) if not _is_long(each[1]))
+    share = (KEY_BYTES - fixed) // max(sum(map(_is_long, types)), 1)
     if share < BYTES_PER_CHARACTER * 16:
         raise SetupError(f"{table.id}: the key ({', '.join(table.key)}) is too wide for an index of InnoDB")
     return share

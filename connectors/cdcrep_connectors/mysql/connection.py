@@ -24,8 +24,10 @@ else:
 
 log = structlog.get_logger(__name__)
 
-STRICT_MODE: Final = "STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,NO_AUTO_VALUE_ON_ZERO,ERROR_FOR_DIVISION_BY_ZERO"
-"""Values that do not fit are errors, a 0 stays a 0. Zero dates are values."""
+LENIENT_MODE: Final = "NO_ENGINE_SUBSTITUTION,NO_AUTO_VALUE_ON_ZERO,ERROR_FOR_DIVISION_BY_ZERO"
+"""A 0 stays a 0. Zero dates are values. What does not fit is changed with a warning."""
+STRICT_MODE: Final = f"STRICT_ALL_TABLES,{LENIENT_MODE}"
+"""Values that do not fit are errors."""
 
 SESSION_SETTINGS: Final[Mapping[str, str]] = {
     "sql_mode": f"'{STRICT_MODE}'",

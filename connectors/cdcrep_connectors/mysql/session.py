@@ -16,10 +16,12 @@ from cdcrep_connectors.mysql.address import Address, parse
 from cdcrep_connectors.mysql.bulk_values import LINES, NamedRows, conditions, lines, value_lists
 from cdcrep_connectors.mysql.column_text import is_hex
 from cdcrep_connectors.mysql.column_types import Dialect
-from cdcrep_connectors.mysql.connection import Connection, connect, is_mariadb
-from cdcrep_connectors.mysql.failures import DRIVER_ERRORS
+from cdcrep_connectors.mysql.connection import LENIENT_MODE, STRICT_MODE, Connection, connect, is_mariadb
+from cdcrep_connectors.mysql.failures import DRIVER_ERRORS, error_number
+from cdcrep_connectors.mysql.invalid_labels import divided, expected, in_pieces, unexpected
 from cdcrep_connectors.mysql.load_local import NAME, load_local
 from cdcrep_connectors.mysql.options import ServerOptions
+from cdcrep_connectors.mysql.refused_geometries import refused_geometry
 
 Rows = list[tuple[Any, ...]]
 
@@ -49,7 +51,12 @@ class Session:
             statement_timeout=statement_timeout,
             lock_timeout=pipeline.transaction_timeout,
             # Each row is applied once, in the order that the source committed: its own checks have been made.
-            settings={"foreign_key_checks": "0", "unique_checks": "1"},
+            settings={
+                "foreign_key_checks": "0",
+                "unique_checks": "1",
+                # What it warns of is understood.
+                "lc_messages": "'en_US'",
+            },
             local_data=True,
         )
         try:
@@ -57,7 +64,9 @@ class Session:
             self.dialect = Dialect(is_mariadb(self._connection))
             # No gap locks: loaders that write side by side would wait for each other.
             self.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
-            ((self._packet, self.loads),) = self.fetch("SELECT @@max_allowed_packet, @@local_infile")
+            ((self._packet, self.loads, self._shown_warnings),) = self.fetch(
+                "SELECT @@max_allowed_packet, @@local_infile, @@max_error_count"
+            )
         except BaseException:
             self._connection.close()
             raise
@@ -88,16 +97,42 @@ class Session:
             SetupError: a row is larger than the server takes.
             DataError: a value does not fit.
         """
-        if self.loads and rows.count >= LOADED_ROWS:
-            size = self._load(into, rows)
-            if size is not None:
-                return size
+        valid, invalid = divided(rows)
+        try:
+            size = 0 if invalid is None else self._insert_invalid(into, invalid)
+            if self.loads and valid.count >= LOADED_ROWS and (loaded := self._load(into, valid)) is not None:
+                return size + loaded
+            return size + self._insert(into, valid)
+        except pymysql.MySQLError as error:
+            if error_number(error) == ER.CANT_CREATE_GEOMETRY_OBJECT:
+                raise refused_geometry(rows) from None
+            raise
+
+    def _insert(self, into: str, rows: NamedRows, warnings: Rows | None = None) -> int:
         head, size = f"INSERT INTO {into} ({', '.join(rows.names)}) VALUES ".encode(), 0
         most = self._packet - STATEMENT_MARGIN - len(head)
         for piece in value_lists(rows, min(STATEMENT_BYTES, most), self.dialect):
             self._check_size(rows.table, len(piece), most)
-            self.run(head + piece)
+            self.run(head + piece, warnings)
             size += len(piece)
+        return size
+
+    def _insert_invalid(self, into: str, rows: NamedRows) -> int:
+        """Insert rows with an ENUM's 0; return the bytes sent.
+
+        Raises:
+            pymysql.DataError: the server has changed another value.
+        """
+        size = 0
+        self.execute(f"SET SESSION sql_mode = '{LENIENT_MODE}'")
+        try:
+            for piece in in_pieces(rows, self._shown_warnings):
+                warnings: Rows = []
+                size += self._insert(into, piece, warnings)
+                if (wrong := unexpected(warnings, expected(piece))) is not None:
+                    raise pymysql.DataError(*wrong)
+        finally:
+            self.execute(f"SET SESSION sql_mode = '{STRICT_MODE}'")
         return size
 
     def _load(self, into: str, rows: NamedRows) -> int | None:
@@ -147,18 +182,22 @@ class Session:
         head = f"DELETE FROM {name} WHERE ".encode()
         return sum(self.run(head + condition) for condition in conditions(rows, self.dialect))
 
-    def run(self, statement: bytes) -> int:
+    def run(self, statement: bytes, warnings: Rows | None = None) -> int:
         """Run a statement that is encoded already; return how many rows it changed.
 
+        `warnings`: a list that takes them.
+
         Raises:
-            pymysql.DataError: the server has changed a value.
+            pymysql.DataError: the server has changed a value, and no such list is given.
         """
         with self._statement() as cursor:
             changed = _execute_bytes(cursor, statement)
-            warnings = cursor.warning_count
-        if warnings:
-            for _, number, message in self.fetch("SHOW WARNINGS"):
-                raise pymysql.DataError(number, message)
+            warned = cursor.warning_count
+        if warned:
+            found = self.fetch("SHOW WARNINGS")
+            if warnings is None or len(found) < warned:
+                raise pymysql.DataError(*found[0][1:] if found else (ER.WARN_DATA_TRUNCATED, "a value was changed"))
+            warnings += found
         return changed
 
     @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from cdcrep.errors import SetupError
 from cdcrep.table import Column, Table, TableId
 from cdcrep_connectors.mysql.checkpoint import Shape, shape_of
 from cdcrep_connectors.mysql.column_types import Dialect, declared, target_types
+from cdcrep_connectors.mysql.same_family import is_geometry, is_labelled, is_same
 from cdcrep_connectors.mysql.session import Session
 from cdcrep_connectors.mysql.target_names import ROW_NUMBER, copy_again, listed, qualify, quote, unfit
 
@@ -87,6 +89,10 @@ class TargetTable:
     def column_type(self, ordinal: int) -> str:
         """Return the type of a temporary table's column for a source column."""
         return self.columns[self.table.columns[ordinal].name].declared
+
+    def is_enum(self, ordinal: int) -> bool:
+        """Tell whether the column for a source column is an ENUM."""
+        return self.columns[self.table.columns[ordinal].name].type.lower().startswith("enum(")
 
 
 def find(session: Session, table: Table) -> TargetTable | None:
@@ -238,13 +244,13 @@ def differences(session: Session, target: TargetTable) -> Iterator[tuple[str, st
     table, dialect = target.table, session.dialect
     if target.engine.lower() != "innodb":
         yield f"{table.id}: the target's table is kept by {target.engine}", f"ALTER TABLE {target.name} ENGINE=InnoDB;"
-    for column, type_ in zip(table.columns, target_types(table, dialect), strict=True):
+    for column, types in zip(table.columns, _fitting(table, dialect), strict=True):
         theirs = target.columns.get(column.name)
         if theirs is None or theirs.generated:
             continue
-        wanted = declared(type_, dialect)
+        wanted = declared(types[0], dialect)
         binary = theirs.collation is None or theirs.collation == dialect.collation
-        if _plain(theirs.type) != _plain(type_) or not binary:
+        if not binary or not any(_is_same(type_, theirs.type) for type_ in types):
             shown = theirs.declared
             change = f"ALTER TABLE {target.name} MODIFY {quote(column.name)} {wanted};"
             yield f"{table.id}: column {column.name!r} is {shown} in the target, needed is {wanted}", change
@@ -259,6 +265,25 @@ def differences(session: Session, target: TargetTable) -> Iterator[tuple[str, st
             f"ALTER TABLE {target.name} ADD COLUMN {ROW_NUMBER} BIGINT UNSIGNED NOT NULL AUTO_INCREMENT INVISIBLE "
             "PRIMARY KEY;",
         )
+
+
+def _fitting(table: Table, dialect: Dialect) -> Iterator[tuple[str, ...]]:
+    """Yield the types in which a column's values can be held, the best one first.
+
+    Labels and geometries may also stand in columns of text and bytes: earlier versions made no others, and these take
+    values that a target's own type refuses.
+    """
+    best = target_types(table, dialect)
+    plain: list[str] | None = None
+    with contextlib.suppress(SetupError):
+        plain = target_types(table, dialect, plain=True)
+    yield from zip(best, plain or best, strict=True)
+
+
+def _is_same(type_: str, found: str) -> bool:
+    if is_labelled(type_) or is_geometry(type_):
+        return is_same(type_, found)
+    return _plain(found) == _plain(type_)
 
 
 def _plain(type_: str) -> str:

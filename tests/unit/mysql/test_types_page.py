@@ -12,7 +12,8 @@ import pytest
 from cdcrep.table import ColumnType, Kind
 from cdcrep_connectors.duckdb import types as duckdb
 from cdcrep_connectors.mysql import column_types as mysql
-from cdcrep_connectors.mysql.types import INTEGERS, SIMPLE, column_type
+from cdcrep_connectors.mysql.same_family import own_type
+from cdcrep_connectors.mysql.types import GEOMETRIES, INTEGERS, SIMPLE, column_type
 from cdcrep_connectors.postgres import column_types as postgres
 from cdcrep_connectors.postgres.types import BUILTIN
 from tests.unit.test_duckdb_types import NAMES, in_families
@@ -22,12 +23,15 @@ PAGE: Final = Path(__file__).parents[3] / "docs" / "types.md"
 NARROW: Final = frozenset(
     {
         *("mediumint", "mediumint unsigned", "bit", "year", "time", "enum", "set", "vector", "inet4", "inet6"),
-        *("point", "linestring", "polygon", "multipoint", "multilinestring", "multipolygon", "geometrycollection"),
+        *(GEOMETRIES - {"geometry"}),
     }
 )
 """Types that have fewer values than their kind, and so than every target's type."""
 WIDER_IN_POSTGRES: Final = frozenset({Kind.INT8, Kind.UINT8, Kind.UINT16, Kind.UINT32, Kind.UINT64})
-LIMITED: Final = {"bit": "bit(64)", "vector": "vector(3)", "enum": "enum('a')", "set": "set('a')"}
+LIMITED: Final = {
+    **{"bit": "bit(64)", "vector": "vector(3)"},
+    **{name: f"{name}('a') character set utf8mb4" for name in ("enum", "set")},
+}
 
 
 def rows(cells: int) -> Iterator[list[str]]:
@@ -56,14 +60,16 @@ def test_the_page_lists_every_type_of_mysql_as_the_code_maps_it(name: str) -> No
 
     in_postgres = "widened" if type_.kind in WIDER_IN_POSTGRES else "exact"
     hows = [duckdb.exactness(type_), in_postgres, mysql.exactness(type_)]
-    types = [duckdb.duckdb_type(type_), postgres.column_type(type_, "mysql"), mysql.plain_type(type_)]
+    own = own_type(type_, "mysql")
+    in_mysql = mysql.plain_type(type_) if own is None else "the same"
+    types = [duckdb.duckdb_type(type_), postgres.column_type(type_, "mysql"), in_mysql]
     if name in NARROW:
-        hows = ["widened"] * 3
+        hows = ["widened"] * 2 + ["widened" if own is None else "exact"]
     assert kind == str(type_.kind)
     assert [re.sub(r"\(d\)|\([0-6]\)", "", cell) for cell in cells[::2]] == [
         re.sub(r"\([0-6]\)", "", each) for each in types
     ]
-    assert [cell.rstrip("¹²³") for cell in cells[1::2]] == hows
+    assert [cell.rstrip("¹²³⁴") for cell in cells[1::2]] == hows
 
 
 @pytest.mark.parametrize("name", [name for name in BUILTIN if name != "numeric" and not in_families(name)])
