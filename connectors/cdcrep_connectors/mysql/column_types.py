@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 from cdcrep.errors import SetupError
 from cdcrep.table import Column, ColumnType, Kind, Table
-from cdcrep_connectors.mysql.same_family import is_geometry, is_labelled, own_type
+from cdcrep_connectors.mysql.same_family import is_geometry, is_labelled, own_types
 
 Exactness = Literal["exact", "widened", "lossy"]
 
@@ -122,7 +122,9 @@ def target_types(table: Table, dialect: Dialect, *, plain: bool = False) -> list
     Raises:
         SetupError: the key does not fit into an index, or the columns do not fit into a row.
     """
-    types = [_type(table, column, dialect, plain) for column in table.columns]
+    types = [plain_type(column.type, dialect) for column in table.columns]
+    if not plain:
+        types = [own or by_kind for own, by_kind in zip(own_types(table), types, strict=True)]
     key = [types[i] for i in table.key_positions]
     share = _key_share(table, key)
     for i in table.key_positions:
@@ -165,13 +167,6 @@ def _longest(kind: ColumnType) -> float:
     return next((length for name, length in SHORT.items() if kind.native.startswith(name)), float("inf"))
 
 
-def _type(table: Table, column: Column, dialect: Dialect, plain: bool) -> str:
-    own = None if plain else own_type(column.type, table.dialect)
-    # A geometry is no key in MySQL.
-    kept = own is not None and not (is_geometry(own) and column.name in table.key)
-    return own if own is not None and kept else plain_type(column.type, dialect)
-
-
 def _is_long(type_: str) -> bool:
     """Tell whether values of a type have no limited length."""
     return type_ in (TEXT, BYTES) or is_geometry(type_)
@@ -186,7 +181,8 @@ def _fixed_bytes(column: Column, type_: str) -> int:
 def _in_key(type_: str, share: int) -> str:
     if type_ == TEXT:
         return f"VARCHAR({share // BYTES_PER_CHARACTER})"
-    return f"VARBINARY({share})" if type_ == BYTES else type_
+    # A geometry is no key in MySQL.
+    return f"VARBINARY({share})" if _is_long(type_) else type_
 
 
 def _key_share(table: Table, types: list[str]) -> int:

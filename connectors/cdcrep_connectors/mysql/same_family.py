@@ -7,10 +7,11 @@ one reads like an ENUM's 0, a value that was none of the labels, or like a SET w
 
 from __future__ import annotations
 
+import itertools
 from functools import lru_cache
 from typing import Final
 
-from cdcrep.table import ColumnType, Kind
+from cdcrep.table import ColumnType, Kind, Table
 from cdcrep_connectors.mysql.native import NativeType, parse_native, quote_label
 from cdcrep_connectors.mysql.types import DIALECT, GEOMETRIES
 
@@ -18,11 +19,26 @@ LONGEST_LABEL: Final = 255
 """Characters that MySQL allows (manual, "The ENUM Type")."""
 
 MOST_LABEL_BYTES: Final = 32_000
-"""Of a column's labels: MariaDB keeps all definitions of a table in 65,535 bytes."""
+MOST_LABELLED: Final = 200
+"""Of all ENUMs and SETs of a table: MariaDB keeps its definition in 65,535 bytes, and 255 different lists of labels."""
 
 MOST_MEMBERS: Final = 64
 
 KEPT: Final = frozenset({Kind.TEXT, Kind.BYTES})
+
+
+def own_types(table: Table) -> list[str | None]:
+    """Return the types that a table's columns keep, in order; None: one by its kind.
+
+    Labels for which a definition has no room come last, so that a column that is added changes none before it.
+    """
+    types = [own_type(column.type, table.dialect) for column in table.columns]
+    sizes = [len(type_.encode()) if type_ is not None and is_labelled(type_) else 0 for type_ in types]
+    room = zip(itertools.accumulate(sizes), itertools.accumulate(map(bool, sizes)), strict=True)
+    return [
+        type_ if not size or (taken <= MOST_LABEL_BYTES and number <= MOST_LABELLED) else None
+        for type_, size, (taken, number) in zip(types, sizes, room, strict=True)
+    ]
 
 
 @lru_cache(maxsize=4096)
@@ -61,7 +77,6 @@ def _keeps_labels(native: NativeType) -> bool:
         native.charset not in (None, "binary")
         and len(set(labels)) == len(labels)
         and (native.name == "enum" or len(labels) <= MOST_MEMBERS)
-        and sum(len(label.encode()) for label in labels) <= MOST_LABEL_BYTES
         and all(map(_is_kept, labels))
     )
 

@@ -44,7 +44,6 @@ def shape(key: Sequence[str] = (), dialect: str = "mysql", **natives: str) -> Ta
         (f"enum('?','a') {UTF8}", None),
         (f"enum('😀','a') {UTF8}", None),
         (f"enum('{'a' * 256}') character set latin1", None),
-        (f"enum({','.join(repr(f'label {i:094}') for i in range(400))}) {UTF8}", None),
         (f"varchar(20) {UTF8}", None),
         ("blob", None),
         ("int", None),
@@ -66,6 +65,17 @@ def test_labels_take_their_own_bytes_of_a_key_and_geometries_become_bytes() -> N
 
     assert types == ["ENUM('a')", "SET('a')", "VARCHAR(382)", "VARBINARY(1531)"]
     assert declared(types[0], MARIADB) == "ENUM('a') CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin"
+
+
+def test_labels_for_which_a_table_has_no_room_come_last() -> None:
+    long = ",".join(f"'label {i:094}'" for i in range(150))
+    natives = {f"c{i}": f"enum('{i}',{long}) {UTF8}" for i in range(3)}
+
+    wide = target_types(shape(**natives, p="point", n="int"), MARIADB)
+    many = target_types(shape(**{f"c{i}": f"set('{i}') {UTF8}" for i in range(202)}), MARIADB)
+
+    assert [type_.partition("(")[0] for type_ in wide] == ["ENUM", "ENUM", "LONGTEXT", "POINT", "INT"]
+    assert many[199:] == ["SET('199')", "LONGTEXT", "LONGTEXT"]
 
 
 @pytest.mark.parametrize(
