@@ -49,7 +49,7 @@ HELD: Final = f"{TEXTS}, e + 0, CAST(s AS UNSIGNED)"
 
 TYPES: Final = """
     SELECT column_name, column_type FROM information_schema.columns
-    WHERE table_schema = '{s}' AND table_name = 'wide' AND column_name IN ('e', 's', 'g', 'p') ORDER BY 1"""
+    WHERE table_schema = '{s}' AND table_name = 'wide' AND column_name IN ('e', 's', 'g', 'p', 'later') ORDER BY 1"""
 
 Servers = Callable[[str, str], Pair]
 
@@ -116,6 +116,7 @@ def replicate(pair: Pair, values: str = HELD) -> dict[str, int]:
     for name in TABLES:
         held(pair, name, values)
 
+    pair.write("ALTER TABLE {s}.wide ADD COLUMN later ENUM('z','a')")
     pair.write(ANY_VALUES, *(rows(name, 1000, 130) for name in TABLES), *(rows(name, 2000, 5) for name in TABLES))
     pair.write(ANY_VALUES, *(f"UPDATE {{s}}.{name} SET e = (e + 3) % 14 WHERE n % 4 = 1" for name in TABLES))
     pair.write(ANY_VALUES, *(f"UPDATE {{s}}.{name} SET s = 0, g = p WHERE n % 7 = 1" for name in TABLES))
@@ -162,7 +163,13 @@ def test_columns_of_text_and_bytes_as_earlier_versions_made_them_are_followed(pa
     replicate(pair, TEXTS)
 
     kept = pair.target.select(TYPES.replace("{s}", pair.schema))
-    assert kept == [("e", "longtext"), ("g", "longblob"), ("p", "longblob"), ("s", "longtext")]
+    assert kept == [
+        ("e", "longtext"),
+        ("g", "longblob"),
+        ("later", "enum('z','a')"),
+        ("p", "longblob"),
+        ("s", "longtext"),
+    ]
 
 
 def test_a_label_that_the_target_lacks_stops_the_stream_before_its_row(pair_of: Servers) -> None:

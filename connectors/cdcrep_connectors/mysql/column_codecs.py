@@ -5,7 +5,7 @@ Where the two contradict each other the table's shape is another than the rows',
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -26,7 +26,7 @@ from cdcrep_connectors.mysql.event_types import ColumnCode
 from cdcrep_connectors.mysql.json_documents import decode_documents
 from cdcrep_connectors.mysql.labels import decode_enum, decode_set
 from cdcrep_connectors.mysql.mariadb_types import decode_inet4, decode_inet6, decode_uuid
-from cdcrep_connectors.mysql.native import NativeType, parse_native
+from cdcrep_connectors.mysql.native import NativeType, parse_native, shown_label
 from cdcrep_connectors.mysql.numbers import array, decode_bits, decode_decimals, decode_integers, decode_years
 from cdcrep_connectors.mysql.row_layout import Cells
 from cdcrep_connectors.mysql.slices import gather_each, gather_padded
@@ -56,6 +56,8 @@ _INTEGER_WIDTHS: Final = {
 }
 _BLOB_LENGTHS: Final = {"tiny": 1, "medium": 3, "long": 4}
 _FIXED_STRINGS: Final = {"uuid": 16, "inet4": 4, "inet6": 16}
+_NOT_SHOWN: Final = frozenset({"utf8mb4", "utf16", "utf16le", "utf32", "binary"})
+"""Character sets with characters that the catalogues show as question marks."""
 _TEMPORAL_CODES: Final = {
     "time": (ColumnCode.TIME2, ColumnCode.TIME),
     "datetime": (ColumnCode.DATETIME2, ColumnCode.DATETIME),
@@ -101,9 +103,8 @@ def _check(wire: WireColumn, column: Column, native: NativeType) -> None:
     agrees &= wire.name is None or wire.name == column.name
     if native.name in INTEGERS or native.name in ("decimal", "float", "double"):
         agrees &= wire.unsigned is None or wire.unsigned == native.unsigned
-    if wire.labels is not None and native.name in ("enum", "set"):
-        known = charset or (charset_of(wire.collation) if wire.collation is not None else "utf8mb4")
-        agrees &= [decode_value(label, known) for label in wire.labels] == list(native.labels)
+    if native.name in ("enum", "set") and (sent_labels := _sent_labels(wire, native)) is not None:
+        agrees &= list(map(shown_label, sent_labels)) == list(native.labels)
     if not agrees or not _same_layout(wire, native):
         raise DataError(
             f"column {column.name!r}: the rows were written when it was not {column.type.native} or stood elsewhere",
@@ -177,7 +178,7 @@ def _decoder(
             buffer, cells.start, cells.valid, wire.code, native.digits
         )
     if name in ("enum", "set"):
-        return _labels(wire, native)
+        return _labels(wire, column, native)
     return _strings(wire, native)
 
 
@@ -232,9 +233,25 @@ def _dates(
     return TYPES[native.name], to_typed
 
 
-def _labels(wire: WireColumn, native: NativeType) -> tuple[pa.DataType, Decode]:
+def _labels(wire: WireColumn, column: Column, native: NativeType) -> tuple[pa.DataType, Decode]:
     decode = decode_enum if native.name == "enum" else decode_set
-    return pa.string(), lambda buffer, cells: decode(buffer, cells.start, cells.valid, wire.size, native.labels)
+    labels = _sent_labels(wire, native)
+    if labels is None:
+        labels = native.labels
+        if native.charset in _NOT_SHOWN and any("?" in label for label in labels):
+            raise DataError(
+                f"column {column.name!r}: nothing says which characters its labels have for question marks",
+                hint="SET GLOBAL binlog_row_metadata = FULL",
+            )
+    return pa.string(), lambda buffer, cells: decode(buffer, cells.start, cells.valid, wire.size, labels)
+
+
+def _sent_labels(wire: WireColumn, native: NativeType) -> Sequence[str] | None:
+    """Return the labels that the log names."""
+    if wire.labels is None:
+        return None
+    charset = native.charset or (charset_of(wire.collation) if wire.collation is not None else "utf8mb4")
+    return [decode_value(label, charset) for label in wire.labels]
 
 
 def _strings(wire: WireColumn, native: NativeType) -> tuple[pa.DataType, Decode]:

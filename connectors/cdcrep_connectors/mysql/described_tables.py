@@ -13,7 +13,7 @@ from cdcrep.table import Column, Table
 from cdcrep_connectors.mysql.charsets import LONGEST_CHARACTER, decode_value
 from cdcrep_connectors.mysql.collations import charset_of
 from cdcrep_connectors.mysql.event_types import ColumnCode
-from cdcrep_connectors.mysql.native import quote_label
+from cdcrep_connectors.mysql.native import quote_label, shown_label
 from cdcrep_connectors.mysql.table_map import TableMap, WireColumn
 from cdcrep_connectors.mysql.types import DIALECT, ImpossibleDates, column_type
 
@@ -87,7 +87,7 @@ def _string(column: WireColumn) -> str:
     charset = charset_of(column.collation)
     said = "" if charset == "binary" else f" character set {charset}"
     if column.code in (ColumnCode.ENUM, ColumnCode.SET):
-        labels = ",".join(quote_label(decode_value(label, charset)) for label in column.labels or ())
+        labels = ",".join(quote_label(shown_label(decode_value(label, charset))) for label in column.labels or ())
         return f"{column.code.name.lower()}({labels}){said}"
     if column.code in (ColumnCode.BLOB, ColumnCode.BLOB_COMPRESSED):
         return _SIZES[column.size] + ("text" if said else "blob") + said

@@ -23,6 +23,8 @@ _WRITTEN = {"'": "''", "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\0": "\\0"}
 """How the catalogue writes characters of a label that are not written as themselves."""
 _READ = {written: character for character, written in _WRITTEN.items()}
 
+_BEYOND = re.compile("[^\u0000-\uffff]")
+
 
 @dataclass(frozen=True, slots=True)
 class NativeType:
@@ -73,6 +75,11 @@ def parse_native(text: str) -> NativeType:
         "compressed" in rest,
         "mariadb-5.3" in rest,
     )
+
+
+def shown_label(label: str) -> str:
+    """Return a label as the catalogues of both servers show it: in Unicode's first 65,536 characters."""
+    return _BEYOND.sub("?", label)
 
 
 def quote_label(label: str) -> str:

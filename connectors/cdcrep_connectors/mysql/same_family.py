@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Final
 
 from cdcrep.table import ColumnType, Kind, Table
-from cdcrep_connectors.mysql.native import NativeType, parse_native, quote_label
+from cdcrep_connectors.mysql.native import NativeType, parse_native, quote_label, shown_label
 from cdcrep_connectors.mysql.types import DIALECT, GEOMETRIES
 
 LONGEST_LABEL: Final = 255
@@ -83,6 +83,6 @@ def _keeps_labels(native: NativeType) -> bool:
 
 def _is_kept(label: str) -> bool:
     """Tell whether a label is a text of its own, and stays as it is in either server's catalogue."""
-    # The catalogues write characters beyond U+FFFF as question marks. Trailing spaces are cut off.
-    shown = "?" not in label and all(character <= "\uffff" for character in label)
+    # A question mark may stand for any character beyond U+FFFF. Trailing spaces are cut off.
+    shown = "?" not in shown_label(label)
     return bool(label) and shown and not label.endswith(" ") and len(label) <= LONGEST_LABEL
