@@ -3,7 +3,9 @@
 A table that the checkpoint does not know is copied whole. A copy that was interrupted goes on under another snapshot:
 chunks that are durable stay, what is missing or has changed comes from the new snapshot, and rows that are gone by then
 are pruned, after which the table shows exactly the new snapshot. A table without a key cannot be completed so and is
-copied again from zero. Either way the stream leaves out a table's changes up to the snapshot that its copy shows.
+copied again from zero. Tables that are whole when another one fails are done: else a table without a key would begin
+again for as long as any other fails. Either way the stream leaves out a table's changes up to the snapshot that its
+copy shows.
 """
 
 from __future__ import annotations
@@ -11,12 +13,12 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
 from cdcrep import preflight
 from cdcrep.connector import Checkpoint, Chunk, Copied, Loader, Pipeline, Sink, Snapshot, Source
-from cdcrep.errors import SetupError
+from cdcrep.errors import CdcrepError, SetupError
 from cdcrep.events import Events
 from cdcrep.table import Table, TableId
 from cdcrep.tidying import Tidying
@@ -30,6 +32,12 @@ class Plan:
     chunks: Sequence[Chunk]
     completed: Sequence[Table]
     """Tables whose interrupted copy goes on: they are pruned after their last chunk."""
+
+    def whole(self, loaded: Collection[tuple[TableId, str]]) -> list[TableId]:
+        """Return the tables that lack nothing once these chunks are loaded, not even to be pruned."""
+        lacking = {table.id for table in self.completed}
+        lacking |= {chunk.table.id for chunk in self.chunks if (chunk.table.id, chunk.name) not in loaded}
+        return [table for table in self.copied if table not in lacking]
 
     def names(self, table: TableId) -> frozenset[str]:
         """Return the names of a table's chunks."""
@@ -58,6 +66,7 @@ class Backfill:
         self._tidying = tidying
         self._stopping = threading.Event()
         self._loaders: list[Loader] = []
+        self._loaded: set[tuple[TableId, str]] = set()
         self._lock = threading.Lock()
 
     def run(self, checkpoint: Checkpoint) -> Checkpoint:
@@ -80,9 +89,14 @@ class Backfill:
             plan = self._plan(snapshot, todo, interrupted)
             position = checkpoint.position or snapshot.position
             self._sink.register(plan.copied, None if checkpoint.position else position)
-            self._copy(snapshot, plan)
-            self._prune(snapshot, plan)
+            try:
+                self._copy(snapshot, plan)
+                self._prune(snapshot, plan)
+            except CdcrepError:
+                self._finish_whole(plan)
+                raise
         if self._stopping.is_set():
+            self._finish_whole(plan)
             return checkpoint
         self._sink.finish([table.id for table in todo])
         self._events.copy_finished()
@@ -167,6 +181,12 @@ class Backfill:
         if failures and not self._stopping.is_set():
             raise failures[0]
 
+    def _finish_whole(self, plan: Plan) -> None:
+        """Finish what is whole though other tables are not; where the target fails now, it is copied again."""
+        if whole := plan.whole(self._loaded):
+            with suppress(CdcrepError):
+                self._sink.finish(whole)
+
     def _prune(self, snapshot: Snapshot, plan: Plan) -> None:
         if not plan.completed or self._stopping.is_set():
             return
@@ -182,6 +202,7 @@ class Backfill:
                 except IndexError:
                     return
                 rows, size = loader.load(chunk, snapshot.read(chunk))
+                self._loaded.add((chunk.table.id, chunk.name))
                 self._on_progress()
                 self._events.copy_progress(chunk.table.id, rows, size)
 
