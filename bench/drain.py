@@ -21,12 +21,20 @@ SLOWEST_RATE: Final = 2_000
 
 
 def measure_drains(
-    servers: Servers, workload: Workload, consumers: Sequence[Consumer], rounds: int, say: Say
+    servers: Servers,
+    workload: Workload,
+    consumers: Sequence[Consumer],
+    rounds: int,
+    say: Say,
+    *,
+    apart: bool = False,
 ) -> Outcome:
     """Set the consumers up, then for each round write one backlog and let them drain it in turn.
 
     Every consumer has its own place in the source's log: all receive the same. Nothing else runs meanwhile. A consumer
-    that fails, or whose target differs from the source afterwards, is left out of the following rounds.
+    that fails, or whose target differs from the source afterwards, is left out of the following rounds. With `apart`
+    each consumer gets backlogs of its own and its target is gone before the next: for targets of which the system's
+    file cache holds one beside the source, but not all.
     """
     setting = Setting(servers, workload, workload.database)
     tracks = {consumer: Track(consumer.name) for consumer in consumers}
@@ -34,17 +42,25 @@ def measure_drains(
     try:
         say(f"{workload.name}: creating the tables")
         workload.set_up(setting.database)
-        for consumer, track in tracks.items():
-            say(f"{workload.name}: {consumer.name}: first copy")
-            guarded(track, workload.name, say, partial(consumer.set_up, setting))
-        for number in range(1, rounds + 1):
-            alive = {consumer: track for consumer, track in tracks.items() if not track.error}
-            _round(setting, alive, number, say)
+        for group in [[consumer] for consumer in tracks] if apart else [list(tracks)]:
+            _rounds(setting, {consumer: tracks[consumer] for consumer in group}, rounds, say)
     finally:
-        for consumer in consumers:
-            consumer.tear_down()
         servers.source.drop_database(setting.database)
     return Outcome(workload.name, workload.title, list(tracks.values()))
+
+
+def _rounds(setting: Setting, tracks: dict[Consumer, Track], rounds: int, say: Say) -> None:
+    name = setting.workload.name
+    try:
+        for consumer, track in tracks.items():
+            say(f"{name}: {consumer.name}: first copy")
+            guarded(track, name, say, partial(consumer.set_up, setting))
+        for number in range(1, rounds + 1):
+            if alive := {consumer: track for consumer, track in tracks.items() if not track.error}:
+                _round(setting, alive, number, say)
+    finally:
+        for consumer in tracks:
+            consumer.tear_down()
 
 
 def _round(setting: Setting, tracks: dict[Consumer, Track], number: int, say: Say) -> None:

@@ -74,7 +74,7 @@ class Plan:
             return measure_drains(clusters, tpcb(source, sizes.transactions), everyone, rounds, say)
         if workload == BIG:
             big = updates(source, sizes.changes, sizes.big_rows, BIG)
-            return measure_drains(clusters, big, _replicators(clusters), rounds, say)
+            return measure_drains(clusters, big, _replicators(clusters), rounds, say, apart=True)
         if workload == "W4":
             return measure_latency(clusters, _replicators(clusters), sizes.latency_seconds, rounds, say)
         ways = copiers(clusters, self.connections)
