@@ -67,7 +67,7 @@ def _measure(dsn: str, rows: int, changes: int, batch: int) -> str:
         assert written
     user, system = (late - early for late, early in zip(after, before, strict=True))
     return (
-        f"{changes / seconds:,.0f} changes/s, {written[0] / 1e6:,.0f} MB of log, "
+        f"{changes / seconds:,.0f} changes/s, {float(written[0]) / 1e6:,.0f} MB of log, "
         f"{user:.1f} s user and {system:.1f} s system of the backend"
     )
 
