@@ -190,6 +190,22 @@ def test_a_column_kept_as_text_is_copied_in_text_form(source_database: Database,
     assert last == [(5001, "294276-12-31 23:59:59")]
 
 
+def test_a_chunk_that_was_refused_in_text_form_is_not_read_again(source_database: Database, tmp_path: Path) -> None:
+    source_database.execute(
+        "CREATE TABLE t (id int PRIMARY KEY, v timestamp, w timestamp); INSERT INTO t VALUES (1, now(), '294276-12-31')"
+    )
+
+    with read(source_database) as (chunk, formats):
+        sink = open_sink(tmp_path / "target.duckdb", chunk.table, as_text=("public.t.v",))
+        loader, asked = sink.loader(), Asked(formats)
+        with pytest.raises(DataError, match="column 'w'"):
+            loader.load(chunk, asked)
+        loader.close()
+        sink.close()
+
+    assert asked.names == ["arrow"]
+
+
 def test_a_table_made_beforehand_with_other_types_is_copied_in_text_form(
     source_database: Database, tmp_path: Path
 ) -> None:

@@ -51,6 +51,7 @@ class DuckDBLoader:
         self._check_epoch = check_epoch
         self._connection = database.acquire()
         self._cancelled = threading.Event()
+        self._read_typed = False
         self._closed = False
 
     def load(self, chunk: Chunk, formats: Mapping[str, Stream]) -> tuple[int, int]:
@@ -63,18 +64,20 @@ class DuckDBLoader:
                 if not ran_out_of_memory(error.__cause__) or not self._database.grow():
                     raise
             except DataError:
-                if not typed:
+                if not self._read_typed:
                     raise
                 # What has no place in a type of Arrow's may have one in DuckDB's, or is named by what does not fit.
                 typed = False
 
     def _load(self, chunk: Chunk, formats: Mapping[str, Stream], *, typed: bool) -> tuple[int, int]:
         connection = self._connection
+        self._read_typed = False
         with translated(f"loading {chunk.table.id}"):
             connection.begin()
             try:
                 target = self._fit(connection, chunk)
-                rows = formats[TYPED if typed and target.has_own_types else "arrow"]
+                self._read_typed = typed and target.has_own_types
+                rows = formats[TYPED if self._read_typed else "arrow"]
                 counter = _Counter(rows(), self._cancelled)
                 self._write(chunk, target, counter)
                 self._book.chunk_loaded(connection, chunk.table.id, chunk.name, counter.rows, counter.bytes)

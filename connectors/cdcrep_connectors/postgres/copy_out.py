@@ -24,6 +24,7 @@ import numpy as np
 import psycopg
 
 from cdcrep.columns import Bytes, Positions, integers
+from cdcrep.errors import DataError
 from cdcrep_connectors.postgres.connection import Connection
 
 PIECE: Final = 1 << 20
@@ -69,8 +70,8 @@ class Rows:
 
 Content = TypeVar("Content", bound=Piece | Rows | None)
 
-Cut = Callable[[bytearray, int], tuple[Content, int, bool]]
-"""Takes a buffer and how far it is filled; returns content, bytes used, and whether the answer is complete."""
+Cut = Callable[[bytearray, int], tuple[Content, int]]
+"""Takes a buffer that begins with CopyData, and how far it is filled; returns content and bytes used."""
 
 
 def copy_out(connection: Connection, statement: str, *, framed: bool = False) -> Iterator[bytes]:
@@ -106,6 +107,7 @@ def copy_fields(connection: Connection, statement: str, fields: int, size: int) 
 
     Raises:
         psycopg.Error: the server refused, or the connection was lost.
+        DataError: a row has another number of columns.
     """
     if not connection.pgconn.ssl_in_use:
         return (rows for rows in _from_socket(connection, statement, partial(_fields, fields=fields), size) if rows)
@@ -151,11 +153,15 @@ def _from_socket(connection: Connection, statement: str, cut: Cut[Content], size
                 continue
             used = -1
             while used:
-                piece, used, ended = cut(buffer, filled)
-                if piece:
-                    yield piece
-                if ended:
-                    return
+                if filled and buffer[0] != COPY_DATA:
+                    # What stands before the rows and behind them.
+                    used, ended = _skip(buffer, filled)
+                    if ended:
+                        return
+                else:
+                    piece, used = cut(buffer, filled)
+                    if piece:
+                        yield piece
                 filled -= used
                 if used:
                     buffer[:filled] = buffer[used : used + filled]
@@ -170,49 +176,49 @@ def _ends(buffer: bytearray, filled: int) -> bool:
     return buffer[filled - 6 : filled - 1] == b"Z\0\0\0\x05"
 
 
-def _cut(buffer: bytearray, filled: int) -> tuple[bytes, int, bool]:
-    """Return the content of the CopyData messages, how many bytes were used, and whether the answer is complete."""
+def _skip(buffer: bytearray, filled: int) -> tuple[int, bool]:
+    """Pass over one message that is not CopyData; return the bytes used, and whether the answer is complete."""
+    if filled < HEADER:
+        return 0, False
+    kind, length = _header(buffer, 0)
+    end = 1 + length
+    if end > filled:
+        return 0, False
+    if kind == ERROR:
+        raise _error(bytes(buffer[HEADER:end]))
+    if kind != READY and kind not in IGNORED:
+        raise psycopg.OperationalError(f"the server sent an unexpected message of kind {kind:#x} while copying")
+    return end, kind == READY
+
+
+def _cut(buffer: bytearray, filled: int) -> tuple[bytes, int]:
+    """Return the content of the CopyData messages, and how many bytes were used."""
     rows: list[memoryview] = []
     content = memoryview(buffer)
-    at, ended = 0, False
+    at, last = 0, filled - HEADER
     append, header = rows.append, _header
-    while at + 5 <= filled:
-        kind, length = header(content, at)
-        end = at + 1 + length
+    while at <= last and buffer[at] == COPY_DATA:
+        end = at + 1 + header(content, at)[1]
         if end > filled:
             break
-        if kind == COPY_DATA:
-            append(content[at + 5 : end])
-        elif kind == READY:
-            ended, at = True, end
-            break
-        elif kind == ERROR:
-            raise _error(bytes(content[at + 5 : end]))
-        elif kind not in IGNORED:
-            raise psycopg.OperationalError(f"the server sent an unexpected message of kind {kind:#x} while copying")
+        append(content[at + HEADER : end])
         at = end
-    piece = b"".join(rows)
-    return piece, at, ended
+    return b"".join(rows), at
 
 
-def _messages(buffer: bytearray, filled: int) -> tuple[bytes, int, bool]:
+def _messages(buffer: bytearray, filled: int) -> tuple[bytes, int]:
     """Do as `_cut` does, but keep the CopyData messages whole: nothing has to be cut out and joined."""
-    if filled and buffer[0] != COPY_DATA:
-        # What stands before the rows and behind them; rows follow in the next round.
-        return _cut(buffer, _end_of_first(buffer, filled))
-    at, last = 0, filled - 5
+    at, last = 0, filled - HEADER
     while at <= last and buffer[at] == COPY_DATA:
         end = at + 1 + _header(buffer, at)[1]
         if end > filled:
             break
         at = end
-    return bytes(memoryview(buffer)[:at]), at, False
+    return bytes(memoryview(buffer)[:at]), at
 
 
-def _led(buffer: bytearray, filled: int, *, lead: bytes) -> tuple[Piece, int, bool]:
+def _led(buffer: bytearray, filled: int, *, lead: bytes) -> tuple[Piece, int]:
     """Do as `_messages` does for text, and write `lead` over the messages' headers."""
-    if filled and buffer[0] != COPY_DATA:
-        return _cut(buffer, _end_of_first(buffer, filled))
     content = np.frombuffer(buffer, np.uint8)
     at = 0
     while at + HEADER <= filled and buffer[at] == COPY_DATA:
@@ -225,7 +231,7 @@ def _led(buffer: bytearray, filled: int, *, lead: bytes) -> tuple[Piece, int, bo
         for offset, byte in enumerate(lead):
             content[starts + offset] = byte
         at = after
-    return memoryview(buffer)[:at], at, False
+    return memoryview(buffer)[:at], at
 
 
 def _rows(content: Bytes, begin: int, filled: int) -> tuple[Positions, int]:
@@ -239,10 +245,8 @@ def _rows(content: Bytes, begin: int, filled: int) -> tuple[Positions, int]:
     return _proven(content, starts[content[starts + 1] == 0], begin, filled)
 
 
-def _fields(buffer: bytearray, filled: int, *, fields: int) -> tuple[Rows | None, int, bool]:
+def _fields(buffer: bytearray, filled: int, *, fields: int) -> tuple[Rows | None, int]:
     """Do as `_cut` does for the binary form, but leave the rows where they are."""
-    if filled and buffer[0] != COPY_DATA:
-        return None, *_cut(buffer, _end_of_first(buffer, filled))[1:]
     content = np.frombuffer(buffer, np.uint8)
     starts: list[Positions] = []
     ends: list[Positions] = []
@@ -261,7 +265,7 @@ def _fields(buffer: bytearray, filled: int, *, fields: int) -> tuple[Rows | None
                 starts.append(np.array([start]))
                 ends.append(np.array([after]))
         at = after
-    return Rows(content, np.concatenate(starts), np.concatenate(ends)) if starts else None, at, False
+    return Rows(content, np.concatenate(starts), np.concatenate(ends)) if starts else None, at
 
 
 def _counted(content: Bytes, begin: int, filled: int, fields: int) -> tuple[Positions, int]:
@@ -287,7 +291,7 @@ def _first_column(buffer: bytearray, begin: int, end: int, fields: int) -> int |
     start = at + COUNT
     count = int.from_bytes(buffer[at:start], "big", signed=True)
     if start > end or count not in (fields, END_OF_ROWS):
-        raise psycopg.OperationalError("the server sent a row of another number of columns than it was asked for")
+        raise DataError("the server sent a row of another number of columns than it was asked for")
     return start if count == fields else None
 
 
@@ -299,12 +303,6 @@ def _proven(content: Bytes, starts: Positions, begin: int, filled: int) -> tuple
     if proven and (ends[proven - 1] > filled or starts[0] != begin):
         proven = proven - 1 if starts[0] == begin else 0
     return starts[:proven], int(ends[proven - 1]) if proven else begin
-
-
-def _end_of_first(buffer: bytearray, filled: int) -> int:
-    """Return where the first message ends, or 0 while it is incomplete."""
-    end = 1 + int(_header(buffer, 0)[1]) if filled >= 5 else 0
-    return end if end <= filled else 0
 
 
 def _error(content: bytes) -> psycopg.Error:
