@@ -255,6 +255,37 @@ def test_a_copy_begins_anew_after(filled: MySQLDatabase, change: str) -> None:
     assert reason in because
 
 
+@every_mysql
+def test_only_tables_whose_changes_cannot_be_read_begin_anew(mysql_source: MySQLDatabase) -> None:
+    names = [f"t{number}" for number in range(5)]
+    run(mysql_source, *(f"CREATE TABLE {name} (id int PRIMARY KEY, n int)" for name in names))
+    run(mysql_source, *(f"INSERT INTO {name} VALUES (1, 1), (2, 1)" for name in names))
+    with closing(source_of(mysql_source)) as source:
+        tables = source.tables()
+        with closing(source.snapshot()) as first:
+            copies = {
+                table.id: Copied(first.position, chunks=frozenset(chunk.name for chunk in first.chunks(table, None)))
+                for table in tables
+            }
+            copies = {table.id: replace(copies[table.id], snapshot=first.note(table)) for table in tables}
+        run(mysql_source, "ALTER TABLE t1 DROP COLUMN n", "ALTER TABLE t1 ADD COLUMN n int")
+        run(
+            mysql_source, "ALTER TABLE t2 MODIFY n bigint", *(f"UPDATE {name} SET n = 2 WHERE id = 2" for name in names)
+        )
+
+        with capture_logs() as logs, closing(source.snapshot(copies)) as second:
+            found = {
+                table.name: [chunk.name.partition(" ")[0] for chunk in second.chunks(table, copies[table.id])]
+                for table in source.tables()
+            }
+
+    reasons = {str(log["table"]).partition(".")[2]: log["because"] for log in logs if "because" in log}
+    assert found == {name: ["part" if name in ("t1", "t2") else "changes"] for name in names}
+    assert reasons.keys() == {"t1", "t2"}
+    assert "t1: the source ran ALTER TABLE" in reasons["t1"]
+    assert "columns have changed" in reasons["t2"]
+
+
 def test_a_copy_begins_anew_where_the_log_is_gone(filled: MySQLDatabase) -> None:
     with closing(source_of(filled)) as source:
         copy = InterruptedCopy.begun(filled, source, done=(0, 1))

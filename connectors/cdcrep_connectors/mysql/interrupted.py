@@ -102,15 +102,32 @@ class Interrupted:
         known = self._changes.get(position)
         if known is None or table not in known:
             tables = [each for each, copied in self._copies.items() if noted_position(copied.snapshot) == position]
-            try:
-                self._changes[position] = changed_keys(self._batches(position, tables), tables)
-            except TransientError:
-                raise
-            except CdcrepError as error:
-                self._changes[position] = dict.fromkeys(
-                    tables, f"what has changed since cannot be read: {error.message}"
-                )
+            self._changes[position] = self._read(position, tables)
         return self._changes[position][table]
+
+    def _read(self, after: Position, tables: Sequence[TableId]) -> Mapping[TableId, ChangedKeys | str]:
+        """Collect what has changed; where the log holds what cannot be read of some tables, the others do without."""
+        try:
+            return changed_keys(self._batches(after, tables), tables)
+        except TransientError:
+            raise
+        except CdcrepError as error:
+            if len(tables) == 1 or not self._can_be_read(after):
+                return dict.fromkeys(tables, f"what has changed since cannot be read: {error.message}")
+        # In halves: a table that is the reason is found without reading the log for each.
+        middle = len(tables) // 2
+        return {**self._read(after, tables[:middle]), **self._read(after, tables[middle:])}
+
+    def _can_be_read(self, after: Position) -> bool:
+        """Tell whether the log can be read from a position on, whatever it holds."""
+        try:
+            for _ in self._read_log(after, (), after):
+                pass
+        except TransientError:
+            raise
+        except CdcrepError:
+            return False
+        return True
 
     def _batches(self, after: Position, tables: Sequence[TableId]) -> Iterator[Batch]:
         """Yield what the log has up to the view.
