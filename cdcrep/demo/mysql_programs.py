@@ -11,7 +11,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -101,14 +101,14 @@ class Programs:
         found = re.search(r"Ver (\S+)", done.stdout)
         return found[1] if found and done.returncode == 0 else ""
 
-    def initialise(self, home: Path, **identity: Any) -> None:
-        """Create `home/data`, with a superuser `root` who needs no password on this machine.
+    def initialise(self, home: Path, further: Sequence[str] = (), **identity: Any) -> None:
+        """Create `home/data`, with a superuser `root` who needs no password on this machine; `further` are options.
 
         Raises:
             SetupError: the server's program failed; the message ends with what it said.
         """
         log = home / "initialising.log"
-        options = [f"--datadir={home / 'data'}", f"--tmpdir={home}", f"--log-error={log}"]
+        options = [f"--datadir={home / 'data'}", f"--tmpdir={home}", f"--log-error={log}", *further]
         statements = ""
         if self.is_mariadb:
             (home / "data").mkdir()

@@ -47,11 +47,13 @@ class MySQLServer:
         with ExitStack() as stack:
             self._home = stack.enter_context(home_directory())
             self._programs = self._programs.reachable_from(self._home)
-            if self._template is not None:
+            # Decided once and for all, when the data directory is made.
+            folding = [f"--{name}={value}" for name, value in self.settings.items() if name == "lower_case_table_names"]
+            if self._template is not None and not folding:
                 shutil.copytree(self._template, self.data_directory)
                 give_away(self.data_directory)
             else:
-                self._programs.initialise(self._home, **unprivileged())
+                self._programs.initialise(self._home, folding, **unprivileged())
             stack.callback(self.kill)
             self.start()
             self._stack = stack.pop_all()

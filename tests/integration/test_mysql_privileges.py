@@ -117,10 +117,16 @@ OVERLAPPING = {
 }
 
 
-# MariaDB has no partial revokes.
-EACH = [
-    (release, kind) for kind in OVERLAPPING for release in RELEASES if kind != "partial revokes" or "mysql" in release
-]
+OVERLAPPING["mandatory role"] = OVERLAPPING["role"]
+OVERLAPPING["mandatory role that is not active"] = OVERLAPPING["role"]
+SETTINGS = {
+    "partial revokes": {"partial_revokes": "ON"},
+    "mandatory role": {"mandatory_roles": "'{role}'", "activate_all_roles_on_login": "ON"},
+    "mandatory role that is not active": {"mandatory_roles": "'{role}'"},
+}
+"""Of the server; MariaDB has none of them."""
+
+EACH = [(release, kind) for kind in OVERLAPPING for release in RELEASES if kind not in SETTINGS or "mysql" in release]
 
 
 @pytest.mark.parametrize(("mysql_release", "kind"), EACH, indirect=["mysql_release"])
@@ -137,9 +143,9 @@ def test_privileges_are_what_the_server_allows(mysql_source: MySQLDatabase, kind
         "plain": f"{name}.*",
     }
     by_default = f"SET DEFAULT ROLE {role} {'FOR' if mariadb else 'TO'} {account}"
+    settings = SETTINGS.get(kind, {})
     try:
-        if kind == "partial revokes":
-            run(mysql_source, "SET GLOBAL partial_revokes = ON")
+        run(mysql_source, *(f"SET GLOBAL {key} = {value.format(role=role)}" for key, value in settings.items()))
         run(mysql_source, f"CREATE ROLE {role}", *(each.format(**names) for each in OVERLAPPING[kind]))
         if kind == "role":
             run(mysql_source, f"GRANT {role} TO {account}", by_default)
@@ -149,10 +155,12 @@ def test_privileges_are_what_the_server_allows(mysql_source: MySQLDatabase, kind
                 privilege for privilege, statement in TRIED.items() if is_allowed(cursor, statement.format(name))
             }
     finally:
+        # A role that is mandatory cannot be dropped, nor can what is revoked partially be kept without the setting.
+        roles = {key: "DEFAULT" for key in settings if "role" in key}
+        run(mysql_source, *(f"SET GLOBAL {key} = {value}" for key, value in roles.items()))
         run(mysql_source, f"DROP ROLE {role}", f"DROP USER {account}")
         mysql_source.users.clear()
-        if kind == "partial revokes":
-            run(mysql_source, "SET GLOBAL partial_revokes = OFF")
+        run(mysql_source, *(f"SET GLOBAL {key} = DEFAULT" for key in settings.keys() - roles))
 
     assert said == allowed
     assert 0 < len(allowed) < len(TRIED)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from cdcrep.connector import Obstacle, Pipeline
 from cdcrep.errors import SetupError
+from cdcrep.selection import Selection
 from cdcrep.table import Table, TableId
 from cdcrep_connectors.mysql.catalog import Catalog, Described
 from cdcrep_connectors.mysql.indirect import CASCADES
@@ -57,13 +58,10 @@ def obstacles(found: Survey) -> list[Obstacle]:
         *found.rights.of_locking(tables),
         *found.rights.of_reading(tables),
     ]
-    listed = [*settings_obstacles(found.settings), *rights, *_tables(found)]
+    folding = found.settings.variables.get("lower_case_table_names", "0")
     known = [each.relation.id for each in found.described]
-    listed += [
-        Obstacle(f"no table matches {pattern!r}", "correct tables in the configuration, or GRANT SELECT on the table")
-        for pattern in found.pipeline.tables.unmatched(known)
-    ]
-    return listed
+    names = list(name_obstacles(found.pipeline.tables, known, folding))
+    return [*settings_obstacles(found.settings), *rights, *_tables(found), *names]
 
 
 def look_again(pipeline: Pipeline, catalog: Catalog, *, mariadb: bool) -> None:
@@ -83,6 +81,32 @@ def refuse_fatal(listed: Sequence[Obstacle]) -> None:
     if fatal:
         more = f" (and {len(fatal) - 1} more: cdcrep check)" if len(fatal) > 1 else ""
         raise SetupError(f"{fatal[0].what}{more}", hint=fatal[0].hint or None)
+
+
+def name_obstacles(selection: Selection, tables: Sequence[TableId], folding: str) -> Iterator[Obstacle]:
+    """List patterns that match nothing, and names that are not the log's; `folding`: lower_case_table_names.
+
+    1: names are in lower case everywhere. 2: they are as they were written, but not in the log.
+    """
+    patterns = (*selection.include, *selection.exclude) if folding == "1" else ()
+    unlike = {pattern for pattern in patterns if pattern != pattern.lower()}
+    for pattern in unlike:
+        yield Obstacle(
+            f"{pattern!r} matches no table: the server has their names in lower case (lower_case_table_names = 1)",
+            f"write {pattern.lower()!r} in the configuration",
+        )
+    for pattern in selection.unmatched(tables):
+        if pattern not in unlike:
+            yield Obstacle(
+                f"no table matches {pattern!r}",
+                "correct tables in the configuration, or GRANT SELECT on the table",
+            )
+    for table in tables:
+        if folding == "2" and str(table) != str(table).lower():
+            yield Obstacle(
+                f"{table} is not named so in the log, which has names in lower case (lower_case_table_names = 2)",
+                "RENAME it to a name in lower case, or leave it out",
+            )
 
 
 def _tables(found: Survey) -> list[Obstacle]:

@@ -22,6 +22,7 @@ NAMES: Final = (
     "log_slave_updates",
     "log_replica_updates",
     "innodb_native_foreign_keys",
+    "lower_case_table_names",
 )
 
 Fetch = Callable[[str], Sequence[tuple[Any, ...]]]

@@ -79,10 +79,11 @@ def _server(session: Session, tables: Sequence[Table]) -> Iterator[Obstacle]:
         yield Obstacle("the target is read-only", "connect to the primary server")
     if page < 16384:
         yield Obstacle(f"the target's InnoDB has pages of {page} bytes, too small for keys of text", fatal=False)
-    if folding and any(name != name.lower() for table in tables for name in (table.schema, table.name)):
+    folded = [str(table.id) for table in tables if folding and str(table.id) != str(table.id).lower()]
+    if folded:
         yield Obstacle(
-            "the target turns the names of tables into lower case (lower_case_table_names)",
-            "use a server with lower_case_table_names = 0",
+            f"the target turns the names of tables into lower case (lower_case_table_names): {', '.join(folded)}",
+            "use a server with lower_case_table_names = 0, rename the tables at the source, or leave them out",
         )
     if flush != 1 or (log_bin and sync != 1):
         yield Obstacle(
