@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import tomllib
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-DOCKER = Path(__file__).parents[2] / "docker"
+ROOT = Path(__file__).parents[2]
+DOCKER = ROOT / "docker"
 
 
 @pytest.fixture(scope="module")
@@ -69,3 +72,29 @@ def test_the_image_runs_cdcrep_without_root() -> None:
 def test_shell_scripts_of_the_sample_parse() -> None:
     for script in DOCKER.glob("source/*.sh"):
         subprocess.run(["sh", "-n", script], check=True)
+
+
+def test_everything_the_image_copies_exists_and_is_sent_to_the_builder() -> None:
+    copies = re.findall(r"^COPY (?!--from)(.+) \S+$", (DOCKER / "Dockerfile").read_text(), re.MULTILINE)
+    copied = [source for sources in copies for source in sources.split()]
+
+    assert copied
+    for source in copied:
+        assert (ROOT / source).exists(), source
+        assert not ignored_by_docker(source), source
+
+
+def ignored_by_docker(source: str) -> bool:
+    """Return whether `.dockerignore` keeps back a path at the top of the project: the last fitting pattern decides."""
+    ignored = False
+    for pattern in (ROOT / ".dockerignore").read_text().split():
+        if fnmatch(source, pattern.removeprefix("!")):
+            ignored = not pattern.startswith("!")
+    return ignored
+
+
+def test_the_image_installs_extras_that_the_project_has() -> None:
+    [extras] = re.findall(r"pip install .*'\.\[(.+)\]'", (DOCKER / "Dockerfile").read_text())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+    assert set(extras.split(",")) <= set(project["optional-dependencies"])
