@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections.abc import MutableMapping
 from contextlib import closing
 from typing import Any
 
@@ -78,19 +79,20 @@ def test_a_process_of_the_same_name_that_confirms_keeps_the_slot(
     assert received is not None
     ahead, pid, before = followed.now(), holder(followed), followed.confirmed()
 
-    def confirm_later() -> None:
-        wait_until(lambda: len(followed.execute(SESSIONS)) >= 2, what="a second process")
+    def confirm_later(lines: list[MutableMapping[str, Any]]) -> None:
+        # A confirmation before the second process has looked at the slot would not be a sign of life to it.
+        wait_until(lambda: lines, what="a second process that waits")
         alive.confirm(received)
         wait_until(lambda: followed.confirmed() != before, what="a confirmation")
 
-    confirming = threading.Thread(target=confirm_later)
-    confirming.start()
-    with closing(alive), closing(followed.stream(application_name=OURS)) as second:
+    with closing(alive), closing(followed.stream(application_name=OURS)) as second, capture_logs() as lines:
+        confirming = threading.Thread(target=confirm_later, args=(lines,))
+        confirming.start()
         with pytest.raises(TransientError, match=f"process {pid}"):
             next(second.stream(ahead, {}))
+        confirming.join()
 
         assert holder(followed) == pid
-    confirming.join()
 
 
 def test_a_session_that_may_not_be_ended_is_waited_for(followed: Followed, source_database: Database) -> None:
