@@ -87,7 +87,7 @@ class Replicator:
     def __init__(self, target: Target) -> None:
         self.name = f"cdcrep to {target}"
         # The process that is measured answers the question itself: asked more often, it would have less time to apply.
-        self.pause_seconds = 0.005 if target == "DuckDB" else 0.0005
+        self.pause_seconds = 0.002 if target == "DuckDB" else 0.0005
         self._target: Target = target
         self._process: subprocess.Popen[bytes] | None = None
         self._files: TargetFiles | None = None
