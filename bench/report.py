@@ -37,7 +37,7 @@ OF_POSTGRES: Final = """\
 W1 to W3 are written while every consumer is stopped; each consumer has a slot of its own and drains the same log in
 turn, the order changes every round. A rate counts row changes from the moment the server begins to send until the
 last transaction is visible in the target. "Raw receive" reads the socket and drops what it reads. W4: from the
-commit's confirmation to the writer until a reader that looks again and again (every 0.5 ms; DuckDB: every 5 ms,
+commit's confirmation to the writer until a reader that looks again and again (every 0.5 ms; DuckDB: every 2 ms,
 through the socket behind `cdcrep query`) has been shown the row. W5 counts from start to exit. Of PostgreSQL the
 walsender and the backends that work for the consumer count."""
 
