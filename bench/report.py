@@ -9,6 +9,7 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table as RichTable
 
+from bench.consumers.windows import DUCKDB_PAUSE_SECONDS, PAUSE_SECONDS
 from bench.requirements import (
     MYSQL_REPLICATION,
     NATIVE,
@@ -33,12 +34,13 @@ CPU seconds: source = what is read from, target = what is written to. Medians of
 round. cdcrep runs with the smallest configuration file. After each measurement the target was compared with the source,
 rows and checksums; a figure that failed this is not shown."""
 
-OF_POSTGRES: Final = """\
+OF_POSTGRES: Final = f"""\
 W1 to W3 are written while every consumer is stopped; each consumer has a slot of its own and drains the same log in
 turn, the order changes every round. A rate counts row changes from the moment the server begins to send until the
 last transaction is visible in the target. "Raw receive" reads the socket and drops what it reads. W4: from the
-commit's confirmation to the writer until a reader that looks again and again (every 0.5 ms; DuckDB: every 2 ms,
-through the socket behind `cdcrep query`) has been shown the row. W5 counts from start to exit. Of PostgreSQL the
+commit's confirmation to the writer until a reader that looks again and again (every {PAUSE_SECONDS * 1000:g} ms; DuckDB:
+every {DUCKDB_PAUSE_SECONDS * 1000:g} ms, through the socket behind `cdcrep query`) has been shown the row.
+W5 counts from start to exit. Of PostgreSQL the
 walsender and the backends that work for the consumer count."""
 
 OF_MYSQL: Final = """\

@@ -8,7 +8,7 @@ from typing import Any, Final
 import pymysql
 
 from bench.consumers.consumer import Mark, Setting, Window
-from bench.consumers.windows import wait_for_mark
+from bench.consumers.windows import PAUSE_SECONDS, wait_for_mark
 from bench.mysql_servers import MySQLDatabases, MySQLServers
 from bench.tables import Contents, Digest
 from bench.waiting import BenchError
@@ -36,7 +36,7 @@ class Replica:
     """Replicates the whole source; its first start begins with the log's beginning."""
 
     name = "native replica"
-    pause_seconds = 0.0005
+    pause_seconds = PAUSE_SECONDS
 
     def __init__(self, servers: MySQLServers) -> None:
         self._source, self._replica = servers.source, servers.replica

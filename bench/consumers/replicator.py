@@ -10,7 +10,13 @@ from pathlib import Path
 from typing import Final, Literal
 
 from bench.consumers.consumer import Mark, Setting, Window
-from bench.consumers.windows import DuckDBWindow, PostgresWindow, wait_for_mark
+from bench.consumers.windows import (
+    DUCKDB_PAUSE_SECONDS,
+    PAUSE_SECONDS,
+    DuckDBWindow,
+    PostgresWindow,
+    wait_for_mark,
+)
 from bench.servers import Servers
 from bench.tables import Contents, Digest, duckdb_digest
 from bench.waiting import BenchError, wait_for
@@ -86,8 +92,7 @@ class Replicator:
 
     def __init__(self, target: Target) -> None:
         self.name = f"cdcrep to {target}"
-        # The process that is measured answers the question itself: asked more often, it would have less time to apply.
-        self.pause_seconds = 0.002 if target == "DuckDB" else 0.0005
+        self.pause_seconds = DUCKDB_PAUSE_SECONDS if target == "DuckDB" else PAUSE_SECONDS
         self._target: Target = target
         self._process: subprocess.Popen[bytes] | None = None
         self._files: TargetFiles | None = None

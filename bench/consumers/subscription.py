@@ -7,7 +7,7 @@ from typing import Final
 
 from bench.clusters import Clusters
 from bench.consumers.consumer import Mark, Setting, Window
-from bench.consumers.windows import PostgresWindow, wait_for_mark
+from bench.consumers.windows import PAUSE_SECONDS, PostgresWindow, wait_for_mark
 from bench.tables import Contents, Digest
 from bench.waiting import wait_for
 
@@ -18,7 +18,7 @@ class Subscription:
     """An apply worker in the target server."""
 
     name = "native subscription"
-    pause_seconds = 0.0005
+    pause_seconds = PAUSE_SECONDS
 
     def __init__(self, clusters: Clusters) -> None:
         self._source, self._target = clusters.source, clusters.target

@@ -16,6 +16,12 @@ from cdcrep.service.places import socket_name
 
 MARK_PAUSE_SECONDS: Final = 0.02
 
+PAUSE_SECONDS: Final = 0.0005
+"""Between two looks where a latency is measured."""
+
+DUCKDB_PAUSE_SECONDS: Final = 0.002
+"""The process that is measured answers the question itself: asked more often, it would have less time to apply."""
+
 
 class PostgresWindow:
     """A session of its own on the target."""
