@@ -38,8 +38,8 @@ OF_POSTGRES: Final = f"""\
 W1 to W3 are written while every consumer is stopped; each consumer has a slot of its own and drains the same log in
 turn, the order changes every round. A rate counts row changes from the moment the server begins to send until the
 last transaction is visible in the target. "Raw receive" reads the socket and drops what it reads. W4: from the
-commit's confirmation to the writer until a reader that looks again and again (every {PAUSE_SECONDS * 1000:g} ms; DuckDB:
-every {DUCKDB_PAUSE_SECONDS * 1000:g} ms, through the socket behind `cdcrep query`) has been shown the row.
+commit's confirmation to the writer until a reader that looks again and again (every {PAUSE_SECONDS * 1000:g} ms;
+DuckDB: every {DUCKDB_PAUSE_SECONDS * 1000:g} ms, through the socket behind `cdcrep query`) has been shown the row.
 W5 counts from start to exit. Of PostgreSQL the
 walsender and the backends that work for the consumer count."""
 
